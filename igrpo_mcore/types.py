@@ -1,0 +1,82 @@
+"""The plain data that flows through one step: problem -> prompt -> completions -> groups.
+
+Shape suffixes used throughout: T tokens, S sequences, B prompts in a step, G group, N drafts,
+V vocabulary, H hidden.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One line of a problem set."""
+
+    id: str
+    problem: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A problem rendered to the token ids that the engine is given (a draft included in stage 2)."""
+
+    problem: Problem
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the rewards said of one completion.
+
+    ``total`` is the weighted sum; ``parts`` holds the unweighted value of each reward by name;
+    ``failures`` names the rewards that raised or ran out of time (they count as 0 in ``total``).
+    """
+
+    total: float
+    parts: dict[str, float] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the engine sampled after a prompt.
+
+    ``logprobs`` are the sampler's own, one a token, natural log, at the sampling temperature.
+    ``truncated`` is true where the token budget ended the completion.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """All completions sampled after one prompt, each with its score."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    scores: tuple[Score, ...]
+
+    @property
+    def rewards(self) -> list[float]:
+        """The total reward of each completion, in order."""
+        return [score.total for score in self.scores]
+
+
+@dataclass(frozen=True)
+class PromptRollout:
+    """Everything sampled for one problem in one step (paper, section 3).
+
+    ``drafts`` is stage 1 under q. ``chosen`` is the index of the draft that conditions stage 2, or
+    ``None`` with plain GRPO (``rollout.selection=none``). ``refinements`` is stage 2 under
+    q' = Concat(q, draft), the group that the update is taken on; under plain GRPO it is the one
+    group of N + G completions sampled from q and ``drafts`` is ``None``.
+    ``draft_overflowed`` is true where the draft did not fit the prompt budget.
+    """
+
+    drafts: Group | None
+    chosen: int | None
+    refinements: Group
+    draft_overflowed: bool = False

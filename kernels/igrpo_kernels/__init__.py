@@ -1,0 +1,1 @@
+"""Triton kernels of igrpo_mcore: the fused clipped-ratio + KL loss."""

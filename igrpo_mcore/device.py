@@ -1,0 +1,178 @@
+"""The only file that knows that there may be no CUDA.
+
+With CUDA every function here is the plain torch.cuda call and the shims are no-ops. Without it,
+``megatron_on_cpu()`` lets Megatron-Core 0.19 run over gloo: it asks for CUDA devices, streams and
+RNG states in a handful of places (each override below was found by leaving it out and running).
+"""
+
+import contextlib
+import logging
+import os
+import resource
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+_CPU = torch.device("cpu")
+
+
+def has_cuda() -> bool:
+    return torch.cuda.is_available()
+
+
+def backend() -> str:
+    """torch.distributed backend: NCCL where there is CUDA, gloo elsewhere."""
+    return "nccl" if has_cuda() else "gloo"
+
+
+def current_device() -> torch.device:
+    """The device of this rank."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if has_cuda() else _CPU
+
+
+def bind_local_rank() -> None:
+    """Make this rank's GPU the current one; on the CPU share the cores among the local ranks."""
+    if has_cuda():
+        torch.cuda.set_device(current_device())
+        return
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(max(1, cores // local_ranks))
+
+
+def synchronize() -> None:
+    if has_cuda():
+        torch.cuda.synchronize()
+
+
+def empty_cache() -> None:
+    if has_cuda():
+        torch.cuda.empty_cache()
+
+
+def memory_gib() -> dict[str, float | None]:
+    """Peak memory of this rank: resident set of the process and, with CUDA, allocated on the GPU."""
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # ru_maxrss is in KiB
+    return {
+        "memory/rss_gib": rss,
+        "memory/gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if has_cuda() else None,
+    }
+
+
+class _CudaLiteralsToCpu(TorchFunctionMode):
+    """device="cuda" arguments, ``.cuda()``, CUDA type strings and pinned memory, on the CPU."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.Tensor.cuda:
+            return args[0]
+        if func is torch.Tensor.type and len(args) == 1 and not kwargs:
+            # DDP and the optimizer group buffers by the strings torch.cuda.*Tensor
+            return func(*args).replace("torch.", "torch.cuda.", 1)
+        if kwargs.get("pin_memory"):
+            kwargs = {k: v for k, v in kwargs.items() if k != "pin_memory"}
+        if str(kwargs.get("device", "")).startswith("cuda"):
+            kwargs = dict(kwargs, device=_CPU)
+        return func(*args, **kwargs)
+
+
+class _NullStream:
+    """Stands for a CUDA stream: everything is already in order on a CPU."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str):
+        return lambda *args, **kwargs: None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc) -> bool:
+        return False
+
+
+class CpuFusedAdam(torch.optim.Optimizer):
+    """AdamW with the state layout of TE's and Apex's FusedAdam (``step`` in the group, not the state).
+
+    Megatron's distributed optimizer is written against that layout.
+    """
+
+    def __init__(
+        self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, adam_w_mode=True, **_: Any
+    ):
+        if not adam_w_mode:
+            raise ValueError("CpuFusedAdam decouples weight decay; adam_w_mode=False is not supported")
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        from torch.optim._functional import adamw
+
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            group["step"] = group.get("step", 0) + 1
+            for p in params:
+                if not self.state[p]:
+                    self.state[p] = dict(exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+            if not params:
+                continue
+            adamw(
+                params,
+                [p.grad for p in params],
+                [self.state[p]["exp_avg"] for p in params],
+                [self.state[p]["exp_avg_sq"] for p in params],
+                [],
+                [torch.tensor(float(group["step"] - 1)) for _ in params],
+                foreach=False,
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+
+
+_prepared = False
+
+
+def _prepare_cpu() -> None:
+    global _prepared
+    if _prepared:
+        return
+    _prepared = True
+    import megatron.core.optimizer as optimizer
+    import megatron.core.optimizer.distrib_optimizer as distributed_optimizer
+    from megatron.core.tensor_parallel import random as megatron_random
+
+    torch.cuda.current_device = lambda: _CPU  # type: ignore[assignment,return-value]
+    torch.cuda.synchronize = lambda *a, **k: None  # type: ignore[assignment]
+    torch.cuda.get_rng_state = lambda *a, **k: torch.get_rng_state()  # type: ignore[assignment]
+    torch.cuda.manual_seed = lambda seed: torch.manual_seed(seed)  # type: ignore[assignment,misc]
+    torch.cuda.current_stream = lambda *a, **k: _NullStream()  # type: ignore[assignment,return-value]
+    torch.cuda.stream = lambda stream: contextlib.nullcontext()  # type: ignore[assignment,misc]
+    torch.cuda.Stream = _NullStream  # type: ignore[assignment,misc]
+    megatron_random._get_cuda_rng_state = lambda *a, **k: torch.get_rng_state()
+    megatron_random._set_cuda_rng_state = lambda state, *a, **k: torch.set_rng_state(state)
+    logging.getLogger(megatron_random.__name__).setLevel(logging.ERROR)
+    optimizer.Adam = distributed_optimizer.Adam = CpuFusedAdam
+    optimizer.USING_PYTORCH_OPTIMIZER = False
+    distributed_optimizer.HAVE_APEX_OR_TE = distributed_optimizer.USING_APEX_OPTIMIZER = True
+
+
+@contextlib.contextmanager
+def megatron_on_cpu() -> Iterator[None]:
+    """Inside, Megatron-Core runs on this machine's device; does nothing where there is CUDA.
+
+    vLLM's calls stay outside, so that it sees an unaltered torch function table.
+    """
+    if has_cuda():
+        yield
+        return
+    _prepare_cpu()
+    with _CudaLiteralsToCpu():
+        yield

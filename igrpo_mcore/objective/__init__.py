@@ -1,0 +1,1 @@
+"""From rewards to the loss's per-token inputs: pure functions."""

@@ -1,0 +1,1 @@
+"""The policy: Megatron-Core HybridModel under TP, PP, SP and DP. Knows nothing of vLLM."""

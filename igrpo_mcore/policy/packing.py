@@ -1,0 +1,141 @@
+"""Packed rows (THD): several sequences in one row of tokens, no padding to the longest."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class PaddedView:
+    """Moves a packed row [T, ...] to a padded batch [S, longest, ...] and back.
+
+    For layers without a variable-length kernel (SDPA and the PyTorch scan). Tokens after the last
+    boundary form one more sequence.
+    """
+
+    def __init__(self, cu_seqlens: Tensor, total: int) -> None:
+        cu_seqlens = cu_seqlens.long()
+        if int(cu_seqlens[-1]) < total:
+            cu_seqlens = torch.cat([cu_seqlens, cu_seqlens.new_tensor([total])])
+        lengths = cu_seqlens.diff()
+        self.sequences, self.longest = lengths.numel(), int(lengths.max())
+        segment = torch.repeat_interleave(torch.arange(self.sequences, device=cu_seqlens.device), lengths)
+        offset = torch.arange(total, device=cu_seqlens.device) - cu_seqlens[segment]
+        self._index = segment * self.longest + offset
+
+    def pad(self, x: Tensor) -> Tensor:
+        """[T, ...] -> [S, longest, ...], zeros elsewhere."""
+        flat = x.new_zeros(self.sequences * self.longest, *x.shape[1:]).index_copy(0, self._index, x)
+        return flat.unflatten(0, (self.sequences, self.longest))
+
+    def unpad(self, x: Tensor) -> Tensor:
+        """[S, longest, ...] -> [T, ...]."""
+        return x.flatten(0, 1).index_select(0, self._index)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One training sequence: a prompt and its completion, with per-sequence training inputs.
+
+    ``logprobs`` are the sampler's (natural log, sampling temperature), one a completion token.
+    ``weight`` multiplies each completion token's objective, so that the loss of a batch is
+    Σ weight · objective over all ranks (see ``igrpo_mcore.objective.aggregation``).
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...] = ()
+    advantage: float = 0.0
+    weight: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+@dataclass
+class PackedRow:
+    """Sequences laid end to end, ready for the model. T tokens, R response rows.
+
+    ``tokens_T``/``positions_T`` int64; ``cu_seqlens`` int32 [S + 1] where tail padding (T rounded up
+    to a multiple the sequence-parallel group needs) is a sequence of its own; ``rows_R`` are the
+    rows whose next token is a completion token (the only ones that reach the LM head);
+    ``target_R`` those tokens; ``sequence_R`` the index in ``members`` each belongs to; ``members``
+    the positions of the packed sequences in the list given to ``pack``.
+    """
+
+    tokens_T: Tensor
+    positions_T: Tensor
+    cu_seqlens: Tensor
+    longest: int
+    rows_R: Tensor
+    target_R: Tensor
+    sequence_R: Tensor
+    members: list[int]
+
+
+def pack(sequences: list[Sequence], members: list[int], multiple: int, device: torch.device) -> PackedRow:
+    """Lay ``sequences[i] for i in members`` end to end, padded at the tail to ``multiple`` tokens.
+
+    An empty ``members`` gives a row of padding only, with no response rows: data-parallel ranks
+    must run equally many micro-batches.
+    """
+    tokens: list[int] = []
+    positions: list[int] = []
+    boundaries, rows, targets, owner = [0], [], [], []
+    for index, member in enumerate(members):
+        sequence = sequences[member]
+        start = len(tokens)
+        tokens += sequence.prompt_ids + sequence.completion_ids
+        positions += range(len(sequence))
+        boundaries.append(len(tokens))
+        first = start + len(sequence.prompt_ids) - 1
+        rows += range(first, first + len(sequence.completion_ids))
+        targets += sequence.completion_ids
+        owner += [index] * len(sequence.completion_ids)
+    tail = -len(tokens) % multiple or (multiple if not tokens else 0)
+    if tail:
+        tokens += [0] * tail
+        positions += range(tail)
+        boundaries.append(len(tokens))
+
+    def tensor(values: list[int], dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=device)
+
+    lengths = [b - a for a, b in zip(boundaries, boundaries[1:], strict=False)]
+    return PackedRow(
+        tokens_T=tensor(tokens),
+        positions_T=tensor(positions),
+        cu_seqlens=tensor(boundaries, torch.int32),
+        longest=max(lengths),
+        rows_R=tensor(rows),
+        target_R=tensor(targets),
+        sequence_R=tensor(owner),
+        members=members,
+    )
+
+
+def split_by_tokens(lengths: list[int], parts: int) -> list[list[int]]:
+    """Deal indices to ``parts`` lists of nearly equal token counts, longest first (greedy LPT)."""
+    totals = [0] * parts
+    dealt: list[list[int]] = [[] for _ in range(parts)]
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        part = totals.index(min(totals))
+        totals[part] += lengths[index]
+        dealt[part].append(index)
+    return [sorted(part) for part in dealt]
+
+
+def micro_batches(lengths: list[int], indices: list[int], budget: int) -> list[list[int]]:
+    """Group ``indices`` in order into micro-batches of at most ``budget`` tokens.
+
+    A sequence longer than the budget gets a micro-batch of its own.
+    """
+    batches: list[list[int]] = []
+    room = 0
+    for index in indices:
+        if not batches or lengths[index] > room:
+            batches.append([])
+            room = budget
+        batches[-1].append(index)
+        room -= lengths[index]
+    return batches

@@ -80,3 +80,22 @@ class PromptRollout:
     chosen: int | None
     refinements: Group
     draft_overflowed: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingSequence:
+    """One training sequence: a prompt and its completion, with per-sequence training inputs.
+
+    ``logprobs`` are the sampler's (natural log, sampling temperature), one a completion token.
+    ``weight`` multiplies each completion token's objective, so that the loss of a batch is
+    Σ weight · objective over all ranks (see ``igrpo_mcore.objective.aggregation``).
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...] = ()
+    advantage: float = 0.0
+    weight: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)

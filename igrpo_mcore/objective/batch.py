@@ -1,20 +1,19 @@
 """From a step's rollouts to the training sequences of its mini-batches."""
 
-from collections.abc import Sequence as Seq
+from collections.abc import Sequence
 
 from igrpo_mcore.config.schema import ObjectiveConfig, RolloutConfig
 from igrpo_mcore.objective.advantages import group_advantages
 from igrpo_mcore.objective.aggregation import token_weights
-from igrpo_mcore.policy.packing import Sequence
-from igrpo_mcore.types import Group, PromptRollout
+from igrpo_mcore.types import Group, PromptRollout, TrainingSequence
 
 
-def group_sequences(groups: Seq[Group], config: ObjectiveConfig, max_completion_tokens: int) -> list[Sequence]:
+def group_sequences(groups: Sequence[Group], config: ObjectiveConfig, max_completion_tokens: int) -> list[TrainingSequence]:
     """The groups' completions as training sequences, with advantage and token weight."""
     lengths = [[len(completion.token_ids) for completion in group.completions] for group in groups]
     weights = token_weights(lengths, config.aggregation, max_completion_tokens)
     return [
-        Sequence(group.prompt.token_ids, completion.token_ids, completion.logprobs, advantage, weight)
+        TrainingSequence(group.prompt.token_ids, completion.token_ids, completion.logprobs, advantage, weight)
         for group, group_weights in zip(groups, weights, strict=True)
         for completion, advantage, weight in zip(
             group.completions,
@@ -26,8 +25,8 @@ def group_sequences(groups: Seq[Group], config: ObjectiveConfig, max_completion_
 
 
 def training_sequences(
-    rollouts: Seq[PromptRollout], objective: ObjectiveConfig, rollout: RolloutConfig
-) -> list[Sequence]:
+    rollouts: Sequence[PromptRollout], objective: ObjectiveConfig, rollout: RolloutConfig
+) -> list[TrainingSequence]:
     """What the update is taken on: the refinements alone (paper, stage 2).
 
     ``objective.draft_weight`` > 0 adds the GRPO loss of the draft groups under q with that weight,
@@ -38,15 +37,15 @@ def training_sequences(
     drafts = [r.drafts for r in rollouts if r.drafts is not None]
     if objective.draft_weight and drafts:
         sequences += [
-            Sequence(s.prompt_ids, s.completion_ids, s.logprobs, s.advantage, objective.draft_weight * s.weight)
+            TrainingSequence(s.prompt_ids, s.completion_ids, s.logprobs, s.advantage, objective.draft_weight * s.weight)
             for s in group_sequences(drafts, objective, budget)
         ]
     return sequences
 
 
 def mini_batches(
-    rollouts: Seq[PromptRollout], count: int, objective: ObjectiveConfig, rollout: RolloutConfig
-) -> list[list[Sequence]]:
+    rollouts: Sequence[PromptRollout], count: int, objective: ObjectiveConfig, rollout: RolloutConfig
+) -> list[list[TrainingSequence]]:
     """The step's prompts dealt to ``count`` mini-batches, one optimizer update each."""
     size = len(rollouts) // count
     return [

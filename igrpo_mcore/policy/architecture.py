@@ -11,7 +11,8 @@ from typing import Any
 from igrpo_mcore.config.schema import ParallelConfig
 from igrpo_mcore.errors import UserError
 
-_NEMOTRON_SYMBOLS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+# transformers 5 calls the Mamba blocks linear_attention and the attention blocks full_attention
+_NEMOTRON_SYMBOLS = {"mamba": "M", "linear_attention": "M", "attention": "*", "full_attention": "*", "mlp": "-"}
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def architecture_of(config: Any, dtype: str = "bfloat16") -> Architecture:
         _refuse_if(limit != (0.0, float("inf")), config, f"time_step_limit={limit}")
         _refuse_if(config.conv_kernel != 4, config, f"conv_kernel={config.conv_kernel}")
         blocks = config.layers_block_type
-        _refuse_if("moe" in blocks, config, "expert layers (E)")
+        unknown = sorted(set(blocks) - set(_NEMOTRON_SYMBOLS))
+        _refuse_if(bool(unknown), config, f"blocks of type {unknown}")
         return Architecture(
             **common,
             pattern="".join(_NEMOTRON_SYMBOLS[block] for block in blocks),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from igrpo_mcore.types import TrainingSequence
+
 
 class PaddedView:
     """Moves a packed row [T, ...] to a padded batch [S, longest, ...] and back.
@@ -33,25 +35,6 @@ class PaddedView:
         return x.flatten(0, 1).index_select(0, self._index)
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """One training sequence: a prompt and its completion, with per-sequence training inputs.
-
-    ``logprobs`` are the sampler's (natural log, sampling temperature), one a completion token.
-    ``weight`` multiplies each completion token's objective, so that the loss of a batch is
-    Σ weight · objective over all ranks (see ``igrpo_mcore.objective.aggregation``).
-    """
-
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-    logprobs: tuple[float, ...] = ()
-    advantage: float = 0.0
-    weight: float = 0.0
-
-    def __len__(self) -> int:
-        return len(self.prompt_ids) + len(self.completion_ids)
-
-
 @dataclass
 class PackedRow:
     """Sequences laid end to end, ready for the model. T tokens, R response rows.
@@ -73,7 +56,7 @@ class PackedRow:
     members: list[int]
 
 
-def pack(sequences: list[Sequence], members: list[int], multiple: int, device: torch.device) -> PackedRow:
+def pack(sequences: list[TrainingSequence], members: list[int], multiple: int, device: torch.device) -> PackedRow:
     """Lay ``sequences[i] for i in members`` end to end, padded at the tail to ``multiple`` tokens.
 
     An empty ``members`` gives a row of padding only, with no response rows: data-parallel ranks

@@ -1,0 +1,228 @@
+"""The policy: log-probs of sampled tokens and the update, through Megatron's pipeline schedules."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from igrpo_kernels import Objective, policy_loss, token_logprobs
+from megatron.core import parallel_state as mpu
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from torch import Tensor
+
+from igrpo_mcore import device
+from igrpo_mcore.config.schema import Config
+from igrpo_mcore.policy.architecture import Architecture
+from igrpo_mcore.policy.model import build_model
+from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
+from igrpo_mcore.policy.packing import PackedRow, micro_batches, pack, split_by_tokens
+from igrpo_mcore.types import TrainingSequence
+
+MEAN_METRICS = ("clip_fraction_low", "clip_fraction_high", "kl", "neg_log_ratio", "entropy")
+
+
+@dataclass(frozen=True)
+class UpdateStats:
+    """One optimizer update. ``metrics`` are means over all response tokens of the batch."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+    tokens: int
+    head_rows: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """This data-parallel rank's part of a batch: micro-batches of sequence indices."""
+
+    micro: list[list[int]]
+
+
+class Policy:
+    """The trained model on this rank.
+
+    Every rank is given the same list of sequences; it takes its data-parallel share, runs it as
+    packed micro-batches, and the last pipeline stage holds the results.
+    """
+
+    def __init__(self, config: Config, architecture: Architecture, updates: int) -> None:
+        """``updates`` is the number of optimizer steps that the learning-rate schedule spans."""
+        self._options = config
+        self.architecture = architecture
+        self.device = device.current_device()
+        longest = config.rollout.max_prompt_tokens + config.rollout.max_completion_tokens
+        with device.megatron_on_cpu():
+            self.chunks = build_model(architecture, config.parallel, config.model, longest)
+            for chunk in self.chunks:
+                chunk.to(self.device)
+            self._ddp = wrap_data_parallel(self.chunks)
+            self._optimizer = build_optimizer(self._ddp, config.optimizer)
+        self._schedule = build_schedule(self._optimizer, config.optimizer, updates)
+        self._tp_group = mpu.get_tensor_model_parallel_group()
+        self._dp_group = mpu.get_data_parallel_group()
+        self._last_stage = mpu.is_pipeline_last_stage(ignore_virtual=True)
+
+    def weights_loaded(self) -> None:
+        """Call after the parameters were filled: the optimizer's fp32 main copies follow them."""
+        self._optimizer.reload_model_params()
+
+    # ---- forward only -------------------------------------------------------------------------
+
+    def logprobs(self, sequences: list[TrainingSequence]) -> dict[int, Tensor]:
+        """Log-probs of the completion tokens at the sampling temperature, without gradient.
+
+        Returns:
+            By index in ``sequences``, fp32 [tokens of the completion]; this data-parallel rank's
+            share on the last pipeline stage, empty elsewhere.
+        """
+        share = self._share(sequences)
+        found: dict[int, Tensor] = {}
+
+        def step(rows: Iterator[PackedRow], model):
+            row = next(rows)
+
+            def collect(logits_RV: Tensor, non_loss_data: bool = True):
+                logprob_R, _ = token_logprobs(logits_RV, row.target_R, **self._head_keywords())
+                for position, member in enumerate(row.members):
+                    found[member] = logprob_R[row.sequence_R == position].float()
+
+            return model(row), collect
+
+        with torch.no_grad(), device.megatron_on_cpu():
+            self._run(step, sequences, share, forward_only=True)
+        return found
+
+    # ---- the update ---------------------------------------------------------------------------
+
+    def update(
+        self,
+        sequences: list[TrainingSequence],
+        objective: Objective,
+        old_logprobs: dict[int, Tensor] | None = None,
+        ref_logprobs: dict[int, Tensor] | None = None,
+    ) -> UpdateStats:
+        """One optimizer step on Σ weight · objective over the tokens of all sequences.
+
+        ``old_logprobs`` ``None`` means on-policy: the ratio is 1, with its gradient.
+
+        Raises:
+            FloatingPointError: the gradient norm is not finite; no step is taken.
+        """
+        for chunk in self._ddp:
+            chunk.zero_grad_buffer()
+        self._optimizer.zero_grad()
+        share = self._share(sequences)
+        scale = len(share.micro) * self._dp_group.size()  # Megatron divides by both
+        collected: list[dict[str, Tensor]] = []
+
+        def step(rows: Iterator[PackedRow], model):
+            row = next(rows)
+            members = [sequences[member] for member in row.members]
+
+            def loss(logits_RV: Tensor):
+                result = policy_loss(
+                    logits_RV,
+                    row.target_R,
+                    old_logprob_T=self._gather(old_logprobs, row),
+                    advantage_T=self._spread([m.advantage for m in members], row),
+                    weight_T=self._spread([m.weight for m in members], row),
+                    objective=objective,
+                    ref_logprob_T=self._gather(ref_logprobs, row),
+                    sequence_id_T=row.sequence_R,
+                    **self._head_keywords(temperature=False),
+                )
+                collected.append({"loss": result.loss.detach(), **result.metrics})
+                return result.loss * scale, {}
+
+            return model(row), loss
+
+        with device.megatron_on_cpu():
+            self._run(step, sequences, share, forward_only=False)
+            self._schedule.step(1)
+            ok, grad_norm, _ = self._optimizer.step()
+        if not ok or not torch.isfinite(torch.as_tensor(grad_norm)):
+            raise FloatingPointError(f"the gradient norm is {grad_norm}")
+        metrics, loss = self._reduce(collected)
+        return UpdateStats(
+            loss=loss,
+            grad_norm=float(grad_norm),
+            lr=self._optimizer.param_groups[0]["lr"],
+            tokens=sum(len(s) for s in sequences),
+            head_rows=sum(len(s.completion_ids) for s in sequences),
+            metrics=metrics,
+        )
+
+    # ---- plumbing -----------------------------------------------------------------------------
+
+    def _share(self, sequences: list[TrainingSequence]) -> _Share:
+        """Micro-batches of this rank, equally many on every rank (short ones get empty rows)."""
+        lengths = [len(s) for s in sequences]
+        budget = self._options.train.micro_batch_tokens
+        parts = [
+            micro_batches(lengths, part, budget) for part in split_by_tokens(lengths, self._dp_group.size())
+        ]
+        count = max(len(part) for part in parts)
+        # the interleaved schedule asks for a multiple of the pipeline size
+        pp = mpu.get_pipeline_model_parallel_world_size()
+        if len(self.chunks) > 1:
+            count = -(-count // pp) * pp
+        mine = parts[self._dp_group.rank()]
+        return _Share(mine + [[] for _ in range(count - len(mine))])
+
+    def _run(self, step, sequences: list[TrainingSequence], share: _Share, forward_only: bool) -> None:
+        multiple = mpu.get_tensor_model_parallel_world_size()
+        rows = [pack(sequences, members, multiple, self.device) for members in share.micro]
+        iterators = [iter(rows) for _ in self.chunks]
+        several = len(self.chunks) > 1
+        get_forward_backward_func()(
+            forward_step_func=step,
+            data_iterator=iterators if several else iterators[0],
+            model=self._ddp if several else self._ddp[0],
+            num_microbatches=len(rows),
+            seq_length=max(row.tokens_T.numel() for row in rows),  # ignored: lengths vary
+            micro_batch_size=1,
+            forward_only=forward_only,
+            collect_non_loss_data=forward_only,
+        )
+
+    def _head_keywords(self, temperature: bool = True) -> dict:
+        rank, size = self._tp_group.rank(), self._tp_group.size()
+        columns = self.chunks[-1].vocab_size // size
+        keywords = dict(
+            vocab_start=rank * columns,
+            valid_vocab=self.architecture.vocab_size,
+            tp_group=self._tp_group if size > 1 else None,
+        )
+        return keywords | ({"temperature": self._options.rollout.temperature} if temperature else {})
+
+    def _spread(self, values: list[float], row: PackedRow) -> Tensor:
+        """Per-sequence values to the row's response tokens, fp32 [R]."""
+        return torch.tensor(values, dtype=torch.float32, device=self.device)[row.sequence_R]
+
+    @staticmethod
+    def _gather(logprobs: dict[int, Tensor] | None, row: PackedRow) -> Tensor | None:
+        if logprobs is None:
+            return None
+        return torch.cat([logprobs[member] for member in row.members] or [row.rows_R.new_zeros(0).float()])
+
+    def _reduce(self, collected: list[dict[str, Tensor]]) -> tuple[dict[str, float], float]:
+        """Token-weighted means over micro-batches and data-parallel ranks, from the last stage to all."""
+        sums = torch.zeros(len(MEAN_METRICS) + 2, dtype=torch.float64, device=self.device)
+        for entry in collected:
+            tokens = float(entry["tokens"])
+            if tokens:
+                means = torch.stack([entry[name].double() for name in MEAN_METRICS])
+                sums[: len(MEAN_METRICS)] += tokens * means.to(self.device)
+            sums[-2] += tokens
+            sums[-1] += float(entry["loss"])
+        if self._last_stage:
+            dist.all_reduce(sums, group=self._dp_group)
+        if mpu.get_pipeline_model_parallel_world_size() > 1:
+            dist.broadcast(
+                sums, mpu.get_pipeline_model_parallel_last_rank(), mpu.get_pipeline_model_parallel_group()
+            )
+        tokens = max(float(sums[-2]), 1.0)
+        means = {name: float(sums[i]) / tokens for i, name in enumerate(MEAN_METRICS)}
+        return means, float(sums[-1])

@@ -8,7 +8,9 @@ from igrpo_mcore.objective.aggregation import token_weights
 from igrpo_mcore.types import Group, PromptRollout, TrainingSequence
 
 
-def group_sequences(groups: Sequence[Group], config: ObjectiveConfig, max_completion_tokens: int) -> list[TrainingSequence]:
+def group_sequences(
+    groups: Sequence[Group], config: ObjectiveConfig, max_completion_tokens: int
+) -> list[TrainingSequence]:
     """The groups' completions as training sequences, with advantage and token weight."""
     lengths = [[len(completion.token_ids) for completion in group.completions] for group in groups]
     weights = token_weights(lengths, config.aggregation, max_completion_tokens)
@@ -37,7 +39,9 @@ def training_sequences(
     drafts = [r.drafts for r in rollouts if r.drafts is not None]
     if objective.draft_weight and drafts:
         sequences += [
-            TrainingSequence(s.prompt_ids, s.completion_ids, s.logprobs, s.advantage, objective.draft_weight * s.weight)
+            TrainingSequence(
+                s.prompt_ids, s.completion_ids, s.logprobs, s.advantage, objective.draft_weight * s.weight
+            )
             for s in group_sequences(drafts, objective, budget)
         ]
     return sequences
@@ -48,6 +52,4 @@ def mini_batches(
 ) -> list[list[TrainingSequence]]:
     """The step's prompts dealt to ``count`` mini-batches, one optimizer update each."""
     size = len(rollouts) // count
-    return [
-        training_sequences(rollouts[i * size : (i + 1) * size], objective, rollout) for i in range(count)
-    ]
+    return [training_sequences(rollouts[i * size : (i + 1) * size], objective, rollout) for i in range(count)]

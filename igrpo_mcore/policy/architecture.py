@@ -12,7 +12,13 @@ from igrpo_mcore.config.schema import ParallelConfig
 from igrpo_mcore.errors import UserError
 
 # transformers 5 calls the Mamba blocks linear_attention and the attention blocks full_attention
-_NEMOTRON_SYMBOLS = {"mamba": "M", "linear_attention": "M", "attention": "*", "full_attention": "*", "mlp": "-"}
+_NEMOTRON_SYMBOLS = {
+    "mamba": "M",
+    "linear_attention": "M",
+    "attention": "*",
+    "full_attention": "*",
+    "mlp": "-",
+}
 
 
 @dataclass(frozen=True)
@@ -144,9 +150,7 @@ def architecture_of(config: Any, dtype: str = "bfloat16") -> Architecture:
         )
     _refuse_if(config.hidden_act != "silu", config, f"hidden_act={config.hidden_act}")
     _refuse_if(bool(getattr(config, "mlp_bias", False)), config, "mlp_bias")
-    _refuse_if(
-        family != "qwen2" and bool(getattr(config, "attention_bias", False)), config, "attention_bias"
-    )
+    _refuse_if(family != "qwen2" and bool(getattr(config, "attention_bias", False)), config, "attention_bias")
     _refuse_if(bool(getattr(config, "use_sliding_window", False)), config, "sliding-window attention")
     theta, scaling = _rope(config)
     return Architecture(
@@ -183,7 +187,9 @@ def pipeline_pattern(architecture: Architecture, stages: int) -> str:
     return "|".join(pattern[i : i + per_stage] for i in range(0, len(pattern), per_stage))
 
 
-def check_layout(architecture: Architecture, parallel: ParallelConfig, rollout_tp: int, world_size: int) -> None:
+def check_layout(
+    architecture: Architecture, parallel: ParallelConfig, rollout_tp: int, world_size: int
+) -> None:
     """Refuse a parallel layout that the model or the world cannot carry.
 
     Raises:

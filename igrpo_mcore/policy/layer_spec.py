@@ -71,9 +71,7 @@ class TorchAttention(MegatronModule):
         """[T, heads, width] packed, or [T, B, heads, width] -> the same with heads x width flattened."""
         if packed_seq_params is None:
             q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
-            out = F.scaled_dot_product_attention(
-                q, k, v, is_causal=True, enable_gqa=True, scale=self.scale
-            )
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True, scale=self.scale)
             return out.permute(2, 0, 1, 3).flatten(2)
         view = PaddedView(packed_seq_params.cu_seqlens_q, query.shape[0])
         q, k, v = (view.pad(x).transpose(1, 2) for x in (query, key, value))
@@ -102,7 +100,12 @@ def hybrid_spec(qk_norm: bool) -> ModuleSpec:
             TERowParallelLinear,
         )
 
-        norm, column, row, attention = TENorm, TEColumnParallelLinear, TERowParallelLinear, TEDotProductAttention
+        norm, column, row, attention = (
+            TENorm,
+            TEColumnParallelLinear,
+            TERowParallelLinear,
+            TEDotProductAttention,
+        )
         stack = HybridStack
     else:
         norm, column, row, attention = TorchRMSNorm, ColumnParallelLinear, RowParallelLinear, TorchAttention

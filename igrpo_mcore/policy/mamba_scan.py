@@ -41,7 +41,10 @@ def ssd_scan(
     chunks, shared = xf.shape[1] // chunk, heads // groups
     X = (xf * dtf[..., None]).reshape(batch, chunks, chunk, groups, shared, width)
     decay = (dtf * A).reshape(batch, chunks, chunk, groups, shared).permute(0, 3, 4, 1, 2).cumsum(-1)
-    B_c, C_c = Bf.reshape(batch, chunks, chunk, groups, state), Cf.reshape(batch, chunks, chunk, groups, state)
+    B_c, C_c = (
+        Bf.reshape(batch, chunks, chunk, groups, state),
+        Cf.reshape(batch, chunks, chunk, groups, state),
+    )
     causal = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).tril()
     L = (decay[..., :, None] - decay[..., None, :]).masked_fill(~causal, float("-inf")).exp()
     within = torch.einsum("bkign,bkjgn->bgkij", C_c, B_c)[:, :, None] * L

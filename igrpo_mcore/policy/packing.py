@@ -56,7 +56,9 @@ class PackedRow:
     members: list[int]
 
 
-def pack(sequences: list[TrainingSequence], members: list[int], multiple: int, device: torch.device) -> PackedRow:
+def pack(
+    sequences: list[TrainingSequence], members: list[int], multiple: int, device: torch.device
+) -> PackedRow:
     """Lay ``sequences[i] for i in members`` end to end, padded at the tail to ``multiple`` tokens.
 
     An empty ``members`` gives a row of padding only, with no response rows: data-parallel ranks

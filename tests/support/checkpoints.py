@@ -75,7 +75,9 @@ def hf_config(family: str, *, vocab_size: int = 128, hidden: int = 128, layers: 
     raise ValueError(family)
 
 
-def make_checkpoint(folder: Path, family: str, *, seed: int = 0, sharpen: float = 4.0, **overrides: Any) -> Path:
+def make_checkpoint(
+    folder: Path, family: str, *, seed: int = 0, sharpen: float = 4.0, **overrides: Any
+) -> Path:
     """Write config, fp32 safetensors and tokenizer to ``folder``; returns it.
 
     Matrices are scaled by ``sharpen`` and biases drawn, so that next-token distributions are far

@@ -1,0 +1,112 @@
+"""From a recipe and command-line overrides to a checked ``Config``."""
+
+import difflib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, cast, get_args, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from igrpo_mcore.config.schema import Config
+from igrpo_mcore.config.validate import validate
+from igrpo_mcore.errors import UserError
+
+BASE_KEY = "base"
+
+
+def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a recipe over the defaults of ``igrpo_mcore.config.schema``, apply ``key=value`` overrides.
+
+    A recipe may name another one it builds on as ``base: other.yaml`` (relative to itself).
+
+    Raises:
+        UserError: unreadable recipe, unknown key, wrong type, missing or impossible value; names the
+            field and the nearest valid name.
+    """
+    layers = [*_read_recipe(Path(recipe)), *[_parse_override(text) for text in overrides or []]]
+    merged = OmegaConf.structured(Config)
+    for source, layer in layers:
+        for key in _flat_keys(layer):
+            _check_key(key, source)
+        try:
+            merged = cast(DictConfig, OmegaConf.merge(merged, layer))
+        except OmegaConfBaseException as error:
+            field = f"{error.full_key}: " if error.full_key else ""
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{source}: {field}{reason}; see `igrpo config {recipe}` for the types"
+            ) from error
+    missing = sorted(OmegaConf.missing_keys(merged))
+    if missing:
+        raise UserError(f"{recipe} leaves {', '.join(missing)} unset; set it there or as {missing[0]}=VALUE")
+    config = cast(Config, OmegaConf.to_object(merged))
+    validate(config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved tree, readable by ``load_config`` again."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _read_recipe(path: Path) -> list[tuple[str, DictConfig]]:
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
+        hint = f"did you mean {path.parent / near[0]}?" if near else "give the path of a YAML file"
+        raise UserError(f"there is no recipe {path}; {hint}")
+    try:
+        layer = OmegaConf.load(path)
+    except Exception as error:
+        raise UserError(f"{path} is not valid YAML ({str(error).splitlines()[0]}); mend it") from error
+    if not isinstance(layer, DictConfig):
+        raise UserError(f"{path} must hold a mapping of options, see recipes/tiny_qwen3.yaml")
+    base = layer.pop(BASE_KEY, None)
+    before = _read_recipe(path.parent / str(base)) if base else []
+    return [*before, (str(path), layer)]
+
+
+def _parse_override(text: str) -> tuple[str, DictConfig]:
+    key, separator, _ = text.partition("=")
+    if not separator or not key:
+        raise UserError(f"override {text!r} is not of the form key=value, for example train.steps=10")
+    return f"override {text}", OmegaConf.from_dotlist([text])
+
+
+def _flat_keys(layer: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for key in layer:
+        name = f"{prefix}{key}"
+        if name != "reward.weights" and OmegaConf.is_dict(layer._get_node(key)):
+            keys += _flat_keys(layer[key], f"{name}.")
+        else:
+            keys.append(name)
+    return keys
+
+
+def all_keys(node: type = Config, prefix: str = "") -> list[str]:
+    """Every option as its dotted name."""
+    keys = []
+    for name, kind in _field_types(node).items():
+        if is_dataclass(kind):
+            keys += all_keys(cast(type, kind), f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def _field_types(node: type) -> dict[str, Any]:
+    hints = get_type_hints(node)
+    types = {field.name: hints[field.name] for field in fields(node)}
+    return {n: next((a for a in get_args(t) if is_dataclass(a)), t) for n, t in types.items()}
+
+
+def _check_key(key: str, source: str) -> None:
+    valid = all_keys()
+    if key in valid:
+        return
+    # the right option in the wrong section, else the nearest spelling
+    near = [k for k in valid if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    near = near or difflib.get_close_matches(key, valid, 1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "`igrpo config` lists the options of a recipe"
+    raise UserError(f"{source}: unknown option {key}; {hint}")

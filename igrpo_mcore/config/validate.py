@@ -1,0 +1,81 @@
+"""Combinations of options that cannot work, refused before anything starts."""
+
+from igrpo_mcore.config.schema import AdvantageStd, Config, ObjectiveKind, Selection
+from igrpo_mcore.errors import UserError
+
+
+def _at_least(config: Config, minimum: float, *names: str) -> None:
+    for name in names:
+        section, field = name.split(".")
+        value = getattr(getattr(config, section), field)
+        if value is not None and not value >= minimum:
+            raise UserError(f"{name}={value} must be at least {minimum:g}")
+
+
+def _above(config: Config, bound: float, *names: str) -> None:
+    for name in names:
+        section, field = name.split(".")
+        value = getattr(getattr(config, section), field)
+        if not value > bound:
+            raise UserError(f"{name}={value} must be above {bound:g}")
+
+
+def validate(config: Config) -> None:
+    """Check values and combinations that need neither the model nor the world.
+
+    Raises:
+        UserError: naming the field and a value that would do.
+    """
+    _at_least(config, 1, "parallel.tp", "parallel.pp", "parallel.cp", "parallel.ep", "parallel.vpp")
+    _at_least(config, 1, "parallel.dp", "rollout.tp", "train.steps", "train.prompts_per_step")
+    _at_least(config, 1, "train.mini_batches", "train.micro_batch_tokens", "parity.every", "reward.workers")
+    _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens")
+    _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
+    _at_least(config, 0, "rollout.num_drafts", "objective.kl_coef", "objective.draft_weight", "train.seed")
+    _at_least(config, 0, "optimizer.weight_decay", "optimizer.warmup_ratio", "run.samples_per_step")
+    _above(config, 0, "rollout.temperature", "optimizer.lr", "optimizer.grad_clip", "reward.time_limit_s")
+
+    rollout, objective, train = config.rollout, config.objective, config.train
+    if rollout.selection != Selection.none and rollout.num_drafts < 1:
+        raise UserError(
+            f"rollout.selection={rollout.selection} chooses among drafts but rollout.num_drafts=0; "
+            "set rollout.num_drafts to 1 or more, or rollout.selection=none"
+        )
+    group = rollout.num_refinements + (rollout.num_drafts if rollout.selection == Selection.none else 0)
+    if group < 2:
+        raise UserError(
+            "a group of one completion has no advantage; set rollout.num_refinements to 2 or more"
+        )
+    if rollout.selection == Selection.none and objective.draft_weight:
+        raise UserError("objective.draft_weight needs drafts; set rollout.selection=best or draft_weight=0")
+    if not 0 <= config.optimizer.warmup_ratio < 1:
+        raise UserError(f"optimizer.warmup_ratio={config.optimizer.warmup_ratio} must lie in [0, 1)")
+    if not 0 <= config.optimizer.min_lr_ratio <= 1:
+        raise UserError(f"optimizer.min_lr_ratio={config.optimizer.min_lr_ratio} must lie in [0, 1]")
+    if not 0 < rollout.memory_fraction < 1:
+        raise UserError(f"rollout.memory_fraction={rollout.memory_fraction} must lie between 0 and 1")
+    if train.prompts_per_step % train.mini_batches:
+        raise UserError(
+            f"train.mini_batches={train.mini_batches} does not divide train.prompts_per_step="
+            f"{train.prompts_per_step}; choose a divisor"
+        )
+    if objective.kl_kind not in ("k1", "k2", "k3"):
+        raise UserError(f"objective.kl_kind={objective.kl_kind} must be k1, k2 or k3")
+    if not 0 <= objective.clip_low < 1 or objective.clip_high < 0:
+        raise UserError(
+            f"objective.clip_low={objective.clip_low} must lie in [0, 1) and clip_high="
+            f"{objective.clip_high} at or above 0"
+        )
+    if objective.dual_clip is not None and (objective.kind != ObjectiveKind.clip or objective.dual_clip <= 1):
+        raise UserError("objective.dual_clip must be above 1 and needs objective.kind=clip")
+    if objective.advantage_std == AdvantageStd.sample and rollout.num_refinements < 2:
+        raise UserError("objective.advantage_std=sample needs rollout.num_refinements of 2 or more")
+    for field in ("{problem}", "{draft}"):
+        if field not in rollout.draft_template:
+            raise UserError(
+                f"rollout.draft_template lacks {field}; both {{problem}} and {{draft}} must appear"
+            )
+    if not any(config.reward.weights.values()):
+        raise UserError(
+            "reward.weights gives no reward a weight; set for example reward.weights.accuracy=1.0"
+        )

@@ -1,0 +1,94 @@
+"""Recipes, overrides and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from igrpo_mcore.config.load import all_keys, load_config, to_yaml
+from igrpo_mcore.config.schema import Selection
+from igrpo_mcore.errors import UserError
+
+BASE = "model: {path: some/model}\ndata: {path: data.jsonl}\nrun: {name: test}\n"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(BASE + "rollout: {num_drafts: 2}\n")
+    return path
+
+
+def test_recipe_over_defaults_then_overrides(recipe: Path):
+    config = load_config(recipe, ["rollout.selection=worst", "train.steps=7", "reward.weights.accuracy=2"])
+    assert (config.rollout.num_drafts, config.rollout.num_refinements) == (2, 4)
+    assert config.rollout.selection is Selection.worst
+    assert config.train.steps == 7
+    assert config.reward.weights == {"accuracy": 2.0, "format": 1.0}
+
+
+def test_base_recipe_is_merged_first(recipe: Path, tmp_path: Path):
+    child = tmp_path / "child.yaml"
+    child.write_text("base: recipe.yaml\nrollout: {num_refinements: 6}\n")
+    config = load_config(child)
+    assert (config.rollout.num_drafts, config.rollout.num_refinements) == (2, 6)
+
+
+def test_resolved_tree_loads_again(recipe: Path, tmp_path: Path):
+    config = load_config(recipe, ["objective.kl_coef=0.01"])
+    again = tmp_path / "again.yaml"
+    again.write_text(to_yaml(config))
+    assert load_config(again) == config
+
+
+def test_names_that_others_rely_on():
+    keys = set(all_keys())
+    assert {f"parallel.{n}" for n in ("tp", "pp", "cp", "ep", "vpp", "sp")} <= keys
+    assert {
+        f"rollout.{n}" for n in ("tp", "num_drafts", "num_refinements", "selection", "temperature")
+    } <= keys
+    assert {"model.path", "objective.kind", "train.steps", "train.seed"} <= keys
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rollout.num_draft=3", "did you mean rollout.num_drafts"),
+        ("train.lr=3", "did you mean optimizer.lr"),
+        ("nonsense=1", "unknown option nonsense"),
+        ("train.steps=soon", "train.steps"),
+        ("rollout.selection=luckiest", "rollout.selection"),
+        ("train.steps=0", "train.steps=0 must be at least 1"),
+        ("rollout.temperature=0", "rollout.temperature"),
+        ("train.mini_batches=3", "does not divide"),
+        ("rollout.num_drafts=0", "rollout.num_drafts to 1"),
+        ("rollout.num_refinements=1", "group of one"),
+        ("objective.kl_kind=k4", "k1, k2 or k3"),
+        ("objective.dual_clip=0.5", "above 1"),
+        ("rollout.draft_template=hello", "{problem}"),
+        ("reward.weights={accuracy: 0, format: 0}", "reward.weights"),
+        ("steps", "key=value"),
+    ],
+)
+def test_refused_with_the_field_named(recipe: Path, override: str, message: str):
+    with pytest.raises(UserError) as error:
+        load_config(recipe, [override])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_draft_weight_without_drafts(recipe: Path):
+    with pytest.raises(UserError, match="draft_weight needs drafts"):
+        load_config(recipe, ["rollout.selection=none", "objective.draft_weight=1"])
+
+
+def test_missing_values_and_files(tmp_path: Path):
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("train: {steps: 3}\n")
+    with pytest.raises(UserError, match=r"data.path, model.path, run.name"):
+        load_config(empty)
+    with pytest.raises(UserError, match=r"did you mean .*empty.yaml"):
+        load_config(tmp_path / "emty.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("train: [")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_config(broken)

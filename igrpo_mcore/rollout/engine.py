@@ -1,0 +1,66 @@
+"""What the two stages ask of whatever generates tokens."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from torch import Tensor
+
+from igrpo_mcore.types import Completion
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn.
+
+    ``temperature`` 0 is greedy. ``max_tokens`` is the budget of one completion; ``stop_token_ids``
+    end it earlier, and the one that did is the last of its ``token_ids``.
+    """
+
+    num_samples: int
+    temperature: float
+    max_tokens: int
+    stop_token_ids: tuple[int, ...]
+
+
+class EngineMemory(StrEnum):
+    """The two parts of an engine's device memory that wake separately."""
+
+    weights = "weights"
+    kv_cache = "kv_cache"
+
+
+class RolloutEngine(Protocol):
+    """A sampler that lives in one or several ranks; all of its ranks make the same calls."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        """Sample ``sampling.num_samples`` completions after each prompt of token ids.
+
+        Deterministic by the prompt's own seed (one a prompt), whatever else is in the call, up to
+        the rounding of differently batched arithmetic. Every rank of the engine gets the same.
+        """
+        ...
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Replace every weight by the given full tensors, named as in the Hugging Face checkpoint.
+
+        What was cached of earlier weights is dropped. A tensor must keep its values until the call
+        returns (do not yield the same buffer twice). Raises ``ValueError`` naming the weights that
+        are missing, unknown or doubled; the engine is unusable after that.
+        """
+        ...
+
+    def sleep(self) -> None:
+        """Give weights and KV cache back to the device. A no-op on the CPU."""
+        ...
+
+    def wake(self, what: EngineMemory) -> None:
+        """Take the memory again; contents are undefined until ``load_weights``. A no-op on the CPU."""
+        ...
+
+    def close(self) -> None:
+        """End the engine, and with it possibly the default process group: call it last."""
+        ...

@@ -1,0 +1,253 @@
+"""vLLM as the rollout engine, colocated: it lives in the trainer's ranks (``external_launcher``).
+
+The only file that imports vLLM (0.32). The default process group must exist; engine e of
+``world_size // rollout.tp`` holds the consecutive ranks [e·tp, (e+1)·tp), and every rank of the
+world constructs and closes its engine together (vLLM builds its own groups over the whole world).
+In between, engines are independent of each other.
+"""
+
+import gc
+import os
+import random
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from igrpo_mcore.config.schema import DType, RolloutConfig
+from igrpo_mcore.device import has_cuda
+from igrpo_mcore.errors import UserError
+from igrpo_mcore.rollout.engine import EngineMemory, Sampling
+from igrpo_mcore.types import Completion
+
+CPU_BLOCK_SIZE = 32
+"""Tokens a KV-cache block on the CPU, where vLLM's attention kernel wants a multiple of 32."""
+
+
+class VLLMEngine:
+    """A :class:`~igrpo_mcore.rollout.engine.RolloutEngine` on one rank of a vLLM tensor-parallel group.
+
+    ``index`` of ``count`` says which engine this rank belongs to; ``group`` holds the engine's ranks
+    on a CPU backend. With ``load_format="dummy"`` the weights are random until ``load_weights``;
+    "auto" reads them from ``model_path``.
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        rollout: RolloutConfig,
+        dtype: DType,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        seed: int = 0,
+        load_format: str = "dummy",
+    ):
+        world_size = dist.get_world_size()
+        if world_size % rollout.tp:
+            raise UserError(
+                f"rollout.tp={rollout.tp} does not divide the {world_size} ranks; choose a divisor."
+            )
+        self.count = world_size // rollout.tp
+        self.index = dist.get_rank() // rollout.tp
+        self._tokenizer = tokenizer
+        _set_environment()
+        _register_architecture(model_path)
+        with _trainer_state_kept():
+            self._llm = _start(model_path, rollout, dtype, seed, load_format)
+        from vllm.distributed.parallel_state import get_tp_group
+
+        self.group: dist.ProcessGroup = get_tp_group().cpu_group
+        self._model = self._llm.llm_engine.model_executor.driver_worker.worker.model_runner.get_model()
+
+    @property
+    def is_first_rank(self) -> bool:
+        """Whether this is the first of the engine's ranks."""
+        return dist.get_rank(self.group) == 0
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        """See :meth:`RolloutEngine.generate`; sample i of a prompt is drawn with its seed + i.
+
+        Log-probs are those of the sampling temperature. ``text`` leaves out special tokens.
+        """
+        from vllm import SamplingParams, TokensPrompt
+
+        if not prompts:
+            return []
+        params = [
+            SamplingParams(
+                n=sampling.num_samples,
+                temperature=sampling.temperature,
+                max_tokens=sampling.max_tokens,
+                stop_token_ids=list(sampling.stop_token_ids),
+                ignore_eos=True,  # only stop_token_ids decide
+                seed=seed,
+                logprobs=0,
+                flat_logprobs=True,
+                detokenize=False,
+            )
+            for seed in seeds
+        ]
+        inputs = [TokensPrompt(prompt_token_ids=list(ids)) for ids in prompts]
+        outputs = self._llm.generate(inputs, params, use_tqdm=False)
+        return [[self._completion(sample) for sample in output.outputs] for output in outputs]
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """See :meth:`RolloutEngine.load_weights`.
+
+        vLLM repacks weights at load, so only its layerwise reload is right, and that with every
+        weight; it skips some unknown names and only warns of missing ones, hence the checks here.
+        """
+        expected = self._expected_weights()
+        seen: set[str] = set()
+
+        def checked() -> Iterator[tuple[str, Tensor]]:
+            rename = self._model.hf_to_vllm_mapper.get_rename_mapper().map_name
+            for name, tensor in named_tensors:
+                vllm_name = rename(name)
+                if vllm_name not in expected:
+                    raise ValueError(f"vLLM's {type(self._model).__name__} has no weight {name!r}")
+                if vllm_name in seen:
+                    raise ValueError(f"the weight {name!r} was pushed twice")
+                seen.add(vllm_name)
+                yield name, tensor
+            if missing := sorted(expected - seen):
+                raise ValueError(f"vLLM expects {len(missing)} weights that were not pushed: {missing[:8]}")
+
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": checked()})
+        self._llm.reset_prefix_cache()
+
+    def sleep(self) -> None:
+        """Discard weights and KV cache on the GPU (vLLM's sleep level 2): weights are pushed anew anyway."""
+        if has_cuda():
+            self._llm.sleep(level=2)
+
+    def wake(self, what: EngineMemory) -> None:
+        """Allocate ``what`` again on the GPU."""
+        if has_cuda():
+            self._llm.wake_up(tags=[what.value])
+
+    def close(self) -> None:
+        """Shut vLLM down on all ranks together; it destroys the default process group as well."""
+        if dist.is_initialized():
+            dist.barrier()
+        self._llm.llm_engine.engine_core.shutdown()
+        del self._llm, self._model
+        gc.collect()
+
+    def _expected_weights(self) -> set[str]:
+        """Names of all weights as vLLM calls them, fused ones by their parts (q_proj, k_proj, …)."""
+        names = set()
+        for name, _ in self._model.named_parameters():
+            for fused, parts in self._model.packed_modules_mapping.items():
+                if f".{fused}." in name:
+                    names |= {name.replace(f".{fused}.", f".{part}.") for part in parts}
+                    break
+            else:
+                names.add(name)
+        return names
+
+    def _completion(self, sample) -> Completion:
+        token_ids = tuple(sample.token_ids)
+        return Completion(
+            token_ids=token_ids,
+            logprobs=tuple(sample.logprobs.logprobs),
+            text=self._tokenizer.decode(token_ids, skip_special_tokens=True),
+            truncated=sample.finish_reason == "length",
+        )
+
+
+def _set_environment() -> None:
+    """What vLLM reads from the environment; must be set before it is imported."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("RANK", str(dist.get_rank()))
+    os.environ.setdefault("LOCAL_RANK", "0")
+    if not has_cuda():
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        os.environ["TORCH_COMPILE_DISABLE"] = "1"
+
+
+def _register_architecture(model_path: str) -> None:
+    """Import the model class here; otherwise vLLM starts a process that imports all of vLLM to look at it."""
+    from vllm import ModelRegistry
+
+    for architecture in AutoConfig.from_pretrained(model_path).architectures or ():
+        entry = ModelRegistry.models.get(architecture)
+        if entry is None:
+            raise UserError(f"vLLM does not know the architecture {architecture} of {model_path}.")
+        ModelRegistry.register_model(architecture, entry.load_model_cls())
+
+
+@contextmanager
+def _trainer_state_kept() -> Iterator[None]:
+    """vLLM reseeds every RNG and replaces ``torch.set_num_threads``; undo both."""
+    torch_rng, numpy_rng, python_rng = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    cuda_rng = torch.cuda.get_rng_state() if has_cuda() else None
+    set_num_threads, num_threads = torch.set_num_threads, torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads = set_num_threads
+        if torch.get_num_threads() != num_threads:
+            torch.set_num_threads(num_threads)
+        torch.set_rng_state(torch_rng)
+        np.random.set_state(numpy_rng)
+        random.setstate(python_rng)
+        if cuda_rng is not None:
+            torch.cuda.set_rng_state(cuda_rng)
+
+
+def _start(model_path: str, rollout: RolloutConfig, dtype: DType, seed: int, load_format: str):
+    from vllm import LLM
+
+    arguments = {
+        "model": model_path,
+        "load_format": load_format,
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",  # not the checkpoint's: Sampling says everything
+        "dtype": str(dtype),
+        "tensor_parallel_size": rollout.tp,
+        "distributed_executor_backend": "external_launcher",
+        "seed": seed,
+        "max_model_len": rollout.max_prompt_tokens + rollout.max_completion_tokens,
+        "max_num_seqs": rollout.max_concurrent_sequences,
+        "logprobs_mode": "processed_logprobs",  # at the sampling temperature
+        "disable_log_stats": True,
+    }
+    if has_cuda():
+        arguments |= {
+            "enable_sleep_mode": True,
+            "gpu_memory_utilization": rollout.memory_fraction,
+            "enforce_eager": rollout.enforce_eager,
+        }
+    else:
+        _make_shared_memory_name_unique()
+        arguments |= {
+            "enforce_eager": True,
+            "block_size": CPU_BLOCK_SIZE,
+            "kv_cache_memory_bytes": rollout.kv_cache_bytes,
+        }
+        if AutoConfig.from_pretrained(model_path).model_type == "nemotron_h":
+            arguments["enable_prefix_caching"] = False  # Mamba states are not cached on the CPU
+    return LLM(**arguments)
+
+
+def _make_shared_memory_name_unique() -> None:
+    """vLLM's CPU all-reduce names its shared memory alike in every job (errno 17): add a job's own id."""
+    from vllm.distributed.device_communicators import cpu_communicator
+
+    job = [uuid.uuid4().hex[:12]]
+    dist.broadcast_object_list(job, src=0)
+    shm = cpu_communicator._CPUSHMDistributed
+    upstream = shm.make_group_name
+    shm.make_group_name = staticmethod(
+        lambda communicator: f"igrpo-{job[0]}-" + upstream(communicator).replace("/", "")
+    )

@@ -1,0 +1,128 @@
+"""Read a problem set: JSONL, Parquet, or anything ``datasets.load_dataset`` opens."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from igrpo_mcore.config.schema import DataConfig
+from igrpo_mcore.errors import UserError
+from igrpo_mcore.types import Problem
+
+ID_COLUMN = "id"
+JSONL_SUFFIXES = (".jsonl", ".json", ".ndjson")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+Row = tuple[int, str, dict[str, Any]]
+"""Number (from 1), where it stands ("set.jsonl, line 3"), and the columns of one row."""
+
+
+def load_problems(config: DataConfig) -> list[Problem]:
+    """Every problem of ``config.path``, in file order.
+
+    A problem's id is its ``id`` column where there is one, otherwise its line (JSONL) or row number,
+    from 1. Numbers are accepted as answers. Raises ``UserError`` for a missing or unreadable file, a
+    line that is not a JSON object, a row without problem or answer, and a set without rows; the
+    message names the file and the line.
+    """
+    problems = [_problem(row, config) for row in _rows(config)]
+    if not problems:
+        raise UserError(f"{config.path} holds no problems: add at least one, or point data.path elsewhere.")
+    return problems
+
+
+def _rows(config: DataConfig) -> Iterator[Row]:
+    path = Path(config.path).expanduser()
+    suffix = path.suffix.lower()
+    if path.is_file():
+        if suffix in JSONL_SUFFIXES:
+            return _jsonl_rows(path)
+        if suffix in PARQUET_SUFFIXES:
+            return _parquet_rows(path, config)
+        raise UserError(f"{path} is neither JSONL nor Parquet by its name: rename it to .jsonl or .parquet.")
+    known_suffix = suffix in JSONL_SUFFIXES + PARQUET_SUFFIXES
+    if path.is_dir() or (HUB_ID.fullmatch(config.path) and not known_suffix):
+        return _dataset_rows(config)
+    raise UserError(f"There is no file {path}: correct data.path.")
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            place = f"{path}, line {number}"
+            try:
+                columns = json.loads(line)
+            except ValueError as error:  # malformed JSON, or bytes that are not UTF-8
+                raise UserError(f"{place}: not JSON ({error}); write one JSON object a line.") from error
+            if not isinstance(columns, dict):
+                raise UserError(
+                    f"{place}: a {type(columns).__name__}, not a JSON object; write one object a line."
+                )
+            yield number, place, columns
+
+
+def _parquet_rows(path: Path, config: DataConfig) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    wanted = {config.problem_field, config.answer_field, ID_COLUMN}
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        columns = [name for name in file.schema_arrow.names if name in wanted]
+        _require_columns(file.schema_arrow.names, str(path), config)
+        number = 0
+        for batch in file.iter_batches(columns=columns):
+            for columns_of_row in batch.to_pylist():
+                number += 1
+                yield number, f"{path}, row {number}", columns_of_row
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read as Parquet ({error}): write it anew.") from error
+
+
+def _dataset_rows(config: DataConfig) -> Iterator[Row]:
+    """Rows of a hub data set or of a local folder, through ``datasets.load_dataset``."""
+    import datasets
+
+    try:
+        dataset = datasets.load_dataset(config.path, split=config.split)
+    except Exception as error:  # the hub client raises a dozen unrelated classes
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"The data set {config.path} (split {config.split}) cannot be loaded ({reason}): correct "
+            "data.path and data.split, log in to the hub, or give a local JSONL or Parquet file."
+        ) from error
+    _require_columns(dataset.column_names, config.path, config)
+    for number, columns in enumerate(dataset, start=1):
+        yield number, f"{config.path} ({config.split}), row {number}", columns
+
+
+def _require_columns(present: list[str], source: str, config: DataConfig) -> None:
+    for option, column in (("problem_field", config.problem_field), ("answer_field", config.answer_field)):
+        if column not in present:
+            raise UserError(
+                f"{source} has no column {column!r} (it has {', '.join(present)}): set data.{option}."
+            )
+
+
+def _problem(row: Row, config: DataConfig) -> Problem:
+    number, place, columns = row
+    text = _text(columns, config.problem_field, place, "problem_field")
+    answer = _text(columns, config.answer_field, place, "answer_field")
+    identifier = columns.get(ID_COLUMN)
+    return Problem(id=str(number if identifier is None else identifier), problem=text, answer=answer)
+
+
+def _text(columns: dict[str, Any], column: str, place: str, option: str) -> str:
+    value = columns.get(column)
+    if value is None:
+        raise UserError(f"{place}: no {column!r}; add it, or set data.{option} to the column that holds it.")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{place}: {column!r} is a {type(value).__name__}; it must be a text or a number.")
+    text = str(value)
+    if not text.strip():
+        raise UserError(f"{place}: {column!r} is empty; fill it in or remove the row.")
+    return text

@@ -1,0 +1,56 @@
+"""Names of rewards, and how a recipe names a function of the user's own."""
+
+import importlib
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from igrpo_mcore.errors import UserError
+from igrpo_mcore.types import Completion, Problem
+
+Reward = Callable[[Problem, Completion], float]
+"""A reward looks at a problem and one completion and gives a finite number, most often 0 to 1."""
+
+REGISTERED = {
+    "accuracy": "igrpo_mcore.rewards.accuracy:accuracy_reward",
+    "format": "igrpo_mcore.rewards.format:format_reward",
+}
+
+
+def check_name(name: str) -> None:
+    """Raise ``UserError`` where ``name`` is neither registered nor of the form ``module:function``.
+
+    Imports nothing, so a recipe can be checked before anything starts.
+    """
+    if name in REGISTERED:
+        return
+    module, colon, function = name.partition(":")
+    if colon and all(part.isidentifier() for part in [*module.split("."), function]):
+        return
+    near = get_close_matches(name, REGISTERED, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"registered are {', '.join(sorted(REGISTERED))}."
+    raise UserError(f"Unknown reward {name!r} in reward.weights; give a name or module:function – {hint}")
+
+
+def load_reward(name: str) -> Reward:
+    """The function behind ``name``; its module is imported in the calling process.
+
+    Raises ``UserError`` where the module cannot be imported or has no such function.
+    """
+    check_name(name)
+    module_name, _, function_name = REGISTERED.get(name, name).partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except BaseException as error:  # a user's module may raise anything, SystemExit included
+        raise UserError(
+            f"Reward {name!r}: importing {module_name} failed ({type(error).__name__}: {error}); mend that "
+            "module, or put its folder on PYTHONPATH."
+        ) from error
+    reward = getattr(module, function_name, None)
+    if not callable(reward):
+        functions = [
+            key for key, value in vars(module).items() if callable(value) and not key.startswith("_")
+        ]
+        near = get_close_matches(function_name, functions, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise UserError(f"Reward {name!r}: {module_name} has no function {function_name!r}{hint}")
+    return reward

@@ -1,0 +1,105 @@
+"""A Hugging Face checkpoint on disk: which safetensors file holds which tensor, of which shape."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from igrpo_mcore.errors import UserError
+from igrpo_mcore.weights.table import Table
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """``files`` and ``shapes`` by tensor name, read from the headers alone."""
+
+    folder: Path
+    files: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+
+
+def resolve_checkpoint(path: str | Path) -> Path:
+    """A local folder as it is; a hub id becomes its (downloaded or cached) snapshot folder.
+
+    Raises:
+        UserError: neither.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(str(path), allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model"])
+        )
+    except (OSError, HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise UserError(
+            f"model.path={str(path)!r} is neither a folder nor a hub id that can be read "
+            f"({str(error).splitlines()[0]}); give a folder with safetensors files"
+        ) from error
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read the headers of a folder's safetensors files.
+
+    Raises:
+        UserError: no safetensors files, a file that the index names is missing, or one is damaged.
+    """
+    if (folder / INDEX).is_file():
+        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    else:
+        names = (
+            [SINGLE] if (folder / SINGLE).is_file() else sorted(p.name for p in folder.glob("*.safetensors"))
+        )
+    if not names:
+        raise UserError(
+            f"{folder} holds no safetensors files; convert the checkpoint with transformers' save_pretrained"
+        )
+    files: dict[str, str] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, str] = {}
+    for name in names:
+        try:
+            with safe_open(folder / name, "pt") as handle:
+                for key in handle.keys():  # noqa: SIM118 - not a dict
+                    header = handle.get_slice(key)
+                    files[key], shapes[key] = name, tuple(header.get_shape())
+                    dtypes[key] = header.get_dtype()
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{folder / name} cannot be read as safetensors ({error}); fetch the checkpoint again"
+            ) from error
+    return Checkpoint(folder, files, shapes, dtypes)
+
+
+def check_against_table(checkpoint: Checkpoint, table: Table) -> None:
+    """Every tensor of the table is there with its shape, and nothing else.
+
+    Raises:
+        UserError: naming the first missing, misshapen or surplus tensor.
+    """
+    for name, tensor in table.tensors.items():
+        if name not in checkpoint.shapes:
+            raise UserError(
+                f"checkpoint {checkpoint.folder} lacks tensor {name} of shape {list(tensor.shape)}; "
+                "fetch or convert the checkpoint again"
+            )
+        if checkpoint.shapes[name] != tensor.shape:
+            raise UserError(
+                f"checkpoint {checkpoint.folder} has tensor {name} of shape {list(checkpoint.shapes[name])}, "
+                f"its config asks for {list(tensor.shape)}; config.json and the safetensors files do not "
+                "belong together"
+            )
+    for name in checkpoint.shapes:
+        if name not in table.tensors and not table.may_ignore(name):
+            raise UserError(
+                f"checkpoint {checkpoint.folder} has tensor {name} that its config does not ask for; "
+                "config.json and the safetensors files do not belong together"
+            )

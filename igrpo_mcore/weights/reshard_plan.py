@@ -1,0 +1,246 @@
+"""Which rank sends which run of which tensor to whom, made once, from metadata alone.
+
+The train layout (TP, PP, VPP, EP, DP) and the rollout layout (engines x vLLM TP) are both lists of
+runs of Hugging Face tensors, so the plan is their intersection. Megatron-Core's
+``megatron.core.resharding`` plans between two Megatron layouts; vLLM's differs from any of them
+(vocabularies padded to other multiples, key-value heads replicated where ranks outnumber them,
+QKV unfused), so it serves as the tests' oracle rather than as the planner.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from igrpo_mcore.weights.local import LocalShard, element_size
+from igrpo_mcore.weights.rules import HFTensor, Run, Segment
+from igrpo_mcore.weights.table import Table
+
+ALIGNMENT = 4
+"""Each run starts at a multiple of this many bytes in a message, so that types can be mixed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one rank tells the others of a parameter it holds."""
+
+    segments: tuple[Segment, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """``run`` of ``tensor`` goes from ``source`` (at ``offset`` of its ``param``) to ``dest``."""
+
+    tensor: str
+    run: Run
+    source: int
+    dest: int
+    param: str
+    offset: int
+
+    def payload(self, tensor: HFTensor, dtype: torch.dtype) -> int:
+        """Bytes in a message, alignment included."""
+        size = run_bytes(tensor, self.run, dtype)
+        return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One tensor on its way to this rank's engine: the runs it needs and what they are made of.
+
+    ``in_place`` is true where this rank itself holds the runs side by side, in the right order and
+    type: the parameter is handed over without a copy.
+    """
+
+    tensor: str
+    runs: tuple[Run, ...]
+    transfers: tuple[Transfer, ...]
+    in_place: bool
+
+
+@dataclass
+class Bucket:
+    """Tensors that travel together. ``sends`` and ``receives`` are this rank's, by peer."""
+
+    arrivals: list[Arrival] = field(default_factory=list)
+    sends: dict[int, list[Transfer]] = field(default_factory=lambda: defaultdict(list))
+    receives: dict[int, list[Transfer]] = field(default_factory=lambda: defaultdict(list))
+
+
+@dataclass(frozen=True)
+class ReshardPlan:
+    """This rank's buckets, and totals over all ranks in bytes of one push.
+
+    ``bytes_minimum`` is what ranks need and do not hold themselves, each byte counted once a rank;
+    ``bytes_moved`` is what the plan sends between ranks; ``bucket_peak`` is the most that any rank
+    holds for one bucket (packed messages and assembled tensors).
+    """
+
+    buckets: tuple[Bucket, ...]
+    bytes_moved: int
+    bytes_minimum: int
+    bucket_peak: int
+    sent_by_rank: tuple[int, ...]
+
+
+def run_bytes(tensor: HFTensor, run: Run, dtype: torch.dtype) -> int:
+    """Bytes of ``run`` of a tensor sent as ``dtype``."""
+    return tensor.numel // tensor.shape[tensor.dim] * run.length * element_size(tensor, dtype)
+
+
+def holdings(shards: Mapping[str, LocalShard]) -> dict[str, Holding]:
+    """This rank's side of the metadata that the ranks exchange."""
+    return {name: Holding(shard.segments, shard.tensor.dtype) for name, shard in shards.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A run that every one of ``sources`` (rank -> parameter, offset of the run) holds whole."""
+
+    run: Run
+    sources: dict[int, tuple[str, int]]
+
+
+def _cells(segments: Sequence[tuple[int, str, Segment]]) -> list[_Cell]:
+    edges = sorted({e for _, _, s in segments for e in (s.run.start, s.run.stop)})
+    cells = []
+    for start, stop in itertools.pairwise(edges):
+        run = Run(start, stop - start)
+        sources: dict[int, tuple[str, int]] = {}
+        for rank, param, segment in segments:
+            if segment.run.start <= start and stop <= segment.run.stop:
+                sources.setdefault(rank, (param, segment.offset + start - segment.run.start))
+        cells.append(_Cell(run, sources))
+    return cells
+
+
+def _merge(transfers: Iterable[Transfer]) -> tuple[Transfer, ...]:
+    """Join neighbours that lie side by side in the tensor and in the same parameter."""
+    merged: list[Transfer] = []
+    for t in transfers:
+        last = merged[-1] if merged else None
+        if (
+            last
+            and (last.source, last.param) == (t.source, t.param)
+            and last.run.stop == t.run.start
+            and last.offset + last.run.length == t.offset
+        ):
+            joined = Run(last.run.start, last.run.length + t.run.length)
+            merged[-1] = Transfer(t.tensor, joined, t.source, t.dest, t.param, last.offset)
+        else:
+            merged.append(t)
+    return tuple(merged)
+
+
+class _Planner:
+    def __init__(self, table: Table, held: Sequence[Mapping[str, Holding]], wire_dtype: torch.dtype) -> None:
+        self.table, self.held, self.dtype = table, held, wire_dtype
+        self.sent = [0] * len(held)
+        self.moved = self.minimum = 0
+        segments: dict[str, list[tuple[int, str, Segment]]] = defaultdict(list)
+        for rank, params in enumerate(held):
+            for param, holding in params.items():
+                for segment in holding.segments:
+                    segments[segment.tensor].append((rank, param, segment))
+        self.cells = {name: _cells(found) for name, found in segments.items()}
+
+    def _gather(self, tensor: HFTensor, dest: int, wanted: Run) -> list[Transfer]:
+        """Sources of ``wanted`` on rank ``dest``: itself, else the holder that has sent least so far."""
+        transfers = []
+        for cell in self.cells.get(tensor.name, ()):
+            run = cell.run.intersect(wanted)
+            if not run.length:
+                continue
+            source = dest if dest in cell.sources else min(cell.sources, key=lambda r: (self.sent[r], r))
+            param, offset = cell.sources[source]
+            transfers.append(
+                Transfer(tensor.name, run, source, dest, param, offset + run.start - cell.run.start)
+            )
+            if source != dest:
+                self.sent[source] += run_bytes(tensor, run, self.dtype)
+        covered = sum(t.run.length for t in transfers)
+        if covered != wanted.length:
+            raise RuntimeError(f"no rank holds all of {tensor.name}: {covered} of {wanted.length} indices")
+        return transfers
+
+    def arrival(self, tensor: HFTensor, dest: int, runs: tuple[Run, ...]) -> Arrival:
+        transfers = _merge(t for run in runs for t in self._gather(tensor, dest, run))
+        for t in transfers:
+            if t.source != dest:
+                self.moved += t.payload(tensor, self.dtype)
+                self.minimum += run_bytes(tensor, t.run, self.dtype)
+        as_sent = torch.float32 if tensor.keep_dtype else self.dtype
+        in_place = bool(transfers) and all(
+            t.source == dest
+            and t.param == transfers[0].param
+            and self.held[dest][t.param].dtype == as_sent
+            and (before is None or before.offset + before.run.length == t.offset)
+            for before, t in zip((None, *transfers), transfers, strict=False)
+        )
+        return Arrival(tensor.name, runs, transfers, in_place)
+
+
+def plan_reshard(
+    table: Table,
+    held: Sequence[Mapping[str, Holding]],
+    rank: int,
+    rollout_tp: int,
+    bucket_bytes: int,
+    wire_dtype: torch.dtype,
+    *,
+    gather_all: bool = False,
+) -> ReshardPlan:
+    """Plan a push. Pure: every rank computes the same schedule from the same metadata.
+
+    Engine e is ranks [e x rollout_tp, (e + 1) x rollout_tp). A bucket closes before any rank would
+    hold more than ``bucket_bytes`` for it; one module that is larger alone makes a bucket of its own.
+
+    Args:
+        held: what each rank holds, by global parameter name, index = rank.
+        gather_all: every rank receives every tensor whole, for comparison.
+    """
+    planner = _Planner(table, held, wire_dtype)
+    world = len(held)
+    buckets = [Bucket()]
+    open_cost = [0] * world
+    peak = 0
+    for group in table.groups:
+        cost = [0] * world
+        entries: list[tuple[int, Arrival]] = []
+        for name in group:
+            tensor = table.tensors[name]
+            for dest in range(world):
+                share = (0, 1) if gather_all else (dest % rollout_tp, rollout_tp)
+                arrival = planner.arrival(tensor, dest, tensor.engine_runs(*share))
+                entries.append((dest, arrival))
+                for t in arrival.transfers:
+                    if t.source != dest:
+                        cost[t.source] += t.payload(tensor, wire_dtype)
+                        cost[dest] += t.payload(tensor, wire_dtype)
+                if not arrival.in_place and is_assembled(arrival, dest):
+                    cost[dest] += sum(run_bytes(tensor, run, wire_dtype) for run in arrival.runs)
+        if any(open_cost) and max(map(sum, zip(open_cost, cost, strict=True))) > bucket_bytes:
+            buckets.append(Bucket())
+            open_cost = [0] * world
+        open_cost = [a + b for a, b in zip(open_cost, cost, strict=True)]
+        peak = max(peak, *open_cost)
+        bucket = buckets[-1]
+        for dest, arrival in entries:
+            if dest == rank:
+                bucket.arrivals.append(arrival)
+            for t in arrival.transfers:
+                if t.source == t.dest:
+                    continue
+                if t.source == rank:
+                    bucket.sends[dest].append(t)
+                if dest == rank:
+                    bucket.receives[t.source].append(t)
+    return ReshardPlan(tuple(buckets), planner.moved, planner.minimum, peak, tuple(planner.sent))
+
+
+def is_assembled(arrival: Arrival, dest: int) -> bool:
+    """Whether the tensor is put together in memory of its own (several parts, or a cast on this rank)."""
+    return len(arrival.transfers) != 1 or arrival.transfers[0].source == dest

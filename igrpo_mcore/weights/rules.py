@@ -1,0 +1,248 @@
+"""How one Megatron parameter is made of Hugging Face tensors, and how either is split.
+
+Everything is one-dimensional: a tensor is divided along one dimension (rows of a column-parallel
+layer, columns of a row-parallel one), so any layout is a list of runs along it. Hugging Face
+coordinates are the common language: import, export, the reshard plan and the manifest only compare
+runs of Hugging Face tensors.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+VLLM_VOCABULARY_MULTIPLE = 64
+"""vLLM pads vocabularies to this before it divides them (``DEFAULT_VOCAB_PADDING_SIZE``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``length`` consecutive indices from ``start`` along a tensor's split dimension."""
+
+    start: int
+    length: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.length
+
+    def intersect(self, other: "Run") -> "Run":
+        """The common part; its length is 0 where there is none."""
+        start = max(self.start, other.start)
+        return Run(start, max(0, min(self.stop, other.stop) - start))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a fused tensor that is divided over tensor-parallel ranks on its own.
+
+    ``units`` is how many indivisible runs (heads, groups) it has: a rollout engine with more ranks
+    than units replicates them.
+    """
+
+    length: int
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class HFTensor:
+    """One tensor of a Hugging Face checkpoint.
+
+    ``dim`` is the dimension that tensor parallelism divides, by ``blocks``; without blocks every
+    rank of an engine wants the whole tensor. ``keep_dtype`` marks the few that stay in the policy's
+    own type (float32) whatever the rest is sent in.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dim: int = 0
+    blocks: tuple[Block, ...] = ()
+    vocabulary: bool = False
+    keep_dtype: bool = False
+
+    @property
+    def numel(self) -> int:
+        n = 1
+        for size in self.shape:
+            n *= size
+        return n
+
+    @property
+    def whole(self) -> Run:
+        return Run(0, self.shape[self.dim])
+
+    def engine_runs(self, rank: int, size: int) -> tuple[Run, ...]:
+        """What rank ``rank`` of a vLLM engine with ``size`` tensor-parallel ranks holds of this tensor."""
+        if size == 1 or not (self.blocks or self.vocabulary):
+            return (self.whole,)
+        if self.vocabulary:
+            rows = self.shape[0]
+            padded = -(-rows // VLLM_VOCABULARY_MULTIPLE) * VLLM_VOCABULARY_MULTIPLE
+            mine = Run(rank * (padded // size), padded // size).intersect(self.whole)
+            return (mine,)
+        runs, start = [], 0
+        for block in self.blocks:
+            if block.units >= size:
+                share = block.length // size
+                runs.append(Run(start + rank * share, share))
+            else:
+                unit = block.length // block.units
+                runs.append(Run(start + rank * block.units // size * unit, unit))
+            start += block.length
+        return tuple(runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of one Hugging Face tensor inside a fused Megatron parameter."""
+
+    tensor: str
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """``run`` of Hugging Face tensor ``tensor`` lies at ``offset`` of a local shard, along ``dim``."""
+
+    tensor: str
+    dim: int
+    run: Run
+    offset: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One Megatron parameter: the Hugging Face tensors it holds and how ranks divide it.
+
+    ``blocks`` lists the parts along ``dim`` in Megatron's order, each an ordered list of pieces and
+    each divided evenly over the tensor-parallel ranks; ``dim`` None means replicated. ``expert`` is
+    the global number of the expert it belongs to (divided by expert-tensor parallelism).
+    """
+
+    param: str
+    tensors: tuple[HFTensor, ...]
+    dim: int | None
+    blocks: tuple[tuple[Piece, ...], ...]
+    expert: int | None = None
+
+    @property
+    def vocabulary(self) -> bool:
+        return self.tensors[0].vocabulary
+
+    @property
+    def group(self) -> str:
+        """The module that vLLM reloads as one; tensors of one group are streamed together."""
+        head, marker, _ = self.param.partition(".experts.")
+        return head + ".experts" if marker else self.param.rpartition(".")[0]
+
+    def local_shape(self, size: int) -> tuple[int, ...]:
+        """Shape of one of ``size`` shards (of a vocabulary: without padding, rounded up)."""
+        shape = list(self.tensors[0].shape)
+        if self.dim is not None:
+            total = sum(piece.length for block in self.blocks for piece in block)
+            shape[self.dim] = -(-total // size)
+        return tuple(shape)
+
+    def segments(self, rank: int, size: int, local_length: int) -> list[Segment]:
+        """Where each run of Hugging Face tensors lies in shard ``rank`` of ``size``.
+
+        ``local_length`` is the shard's extent along the split dimension: of a padded vocabulary the
+        rows beyond the real ones are covered by no segment.
+        """
+        if self.dim is None:
+            return [Segment(t.name, t.dim, t.whole, 0) for t in self.tensors]
+        found: list[Segment] = []
+        base = 0
+        for block in self.blocks:
+            share = local_length if self.vocabulary else sum(p.length for p in block) // size
+            mine = Run(rank * share, share)
+            start = 0
+            for piece in block:
+                common = Run(start, piece.length).intersect(mine)
+                if common.length:
+                    inside = piece.start + common.start - start
+                    run = Run(inside, common.length)
+                    found.append(Segment(piece.tensor, self.dim, run, base + common.start - mine.start))
+                start += piece.length
+            base += share
+        return found
+
+    def under(self, layer: str, hf_layer: str) -> "Rule":
+        """The same rule with full names: ``layer`` before Megatron's, ``hf_layer`` before the others."""
+        return replace(
+            self,
+            param=layer + self.param,
+            tensors=tuple(replace(t, name=hf_layer + t.name) for t in self.tensors),
+            blocks=tuple(
+                tuple(replace(p, tensor=hf_layer + p.tensor) for p in block) for block in self.blocks
+            ),
+        )
+
+
+def _pieces(tensors: Iterable[HFTensor]) -> tuple[tuple[Piece, ...], ...]:
+    return tuple((Piece(t.name, 0, t.shape[t.dim]),) for t in tensors)
+
+
+def replicated(param: str, name: str, shape: tuple[int, ...], keep_dtype: bool = False) -> Rule:
+    """Held whole by every tensor-parallel rank: norms, routers."""
+    return Rule(param, (HFTensor(name, shape, keep_dtype=keep_dtype),), None, ())
+
+
+def column(
+    param: str, name: str, shape: tuple[int, ...], expert: int | None = None, keep_dtype: bool = False
+) -> Rule:
+    """Rows divided (ColumnParallelLinear without gate, per-head Mamba parameters)."""
+    tensor = HFTensor(name, shape, 0, (Block(shape[0], shape[0]),), keep_dtype=keep_dtype)
+    return Rule(param, (tensor,), 0, _pieces([tensor]), expert)
+
+
+def row(param: str, name: str, shape: tuple[int, int], expert: int | None = None) -> Rule:
+    """Columns divided (RowParallelLinear)."""
+    tensor = HFTensor(name, shape, 1, (Block(shape[1], shape[1]),))
+    return Rule(param, (tensor,), 1, _pieces([tensor]), expert)
+
+
+def gate_up(param: str, gate: str, up: str, shape: tuple[int, int], expert: int | None = None) -> Rule:
+    """SwiGLU's first layer: each rank holds its rows of gate, then its rows of up."""
+    tensors = tuple(HFTensor(n, shape, 0, (Block(shape[0], shape[0]),)) for n in (gate, up))
+    return Rule(param, tensors, 0, _pieces(tensors), expert)
+
+
+def qkv(
+    param: str, names: tuple[str, str, str], heads: int, kv_heads: int, head_dim: int, inner: tuple[int, ...]
+) -> Rule:
+    """Grouped attention's fused projection: group by group, its query heads, its key, its value.
+
+    ``inner`` is what follows the row dimension: (hidden,) of a weight, () of a bias.
+    """
+    sizes = (heads * head_dim, kv_heads * head_dim, kv_heads * head_dim)
+    tensors = tuple(
+        HFTensor(name, (rows, *inner), 0, (Block(rows, units),))
+        for name, rows, units in zip(names, sizes, (heads, kv_heads, kv_heads), strict=True)
+    )
+    q_rows = heads // kv_heads * head_dim
+    pieces = [
+        piece
+        for g in range(kv_heads)
+        for piece in (
+            Piece(names[0], g * q_rows, q_rows),
+            Piece(names[1], g * head_dim, head_dim),
+            Piece(names[2], g * head_dim, head_dim),
+        )
+    ]
+    return Rule(param, tensors, 0, (tuple(pieces),))
+
+
+def fused(param: str, name: str, blocks: tuple[Block, ...], inner: tuple[int, ...]) -> Rule:
+    """One tensor of several blocks, each divided on its own: Mamba's in_proj (z, x, B, C, dt), conv1d."""
+    tensor = HFTensor(name, (sum(b.length for b in blocks), *inner), 0, blocks)
+    pieces, start = [], 0
+    for block in blocks:
+        pieces.append((Piece(name, start, block.length),))
+        start += block.length
+    return Rule(param, (tensor,), 0, tuple(pieces))
+
+
+def vocabulary(param: str, name: str, shape: tuple[int, int]) -> Rule:
+    """Embedding or head: rows divided, Megatron's padded with rows that Hugging Face does not have."""
+    tensor = HFTensor(name, shape, 0, vocabulary=True)
+    return Rule(param, (tensor,), 0, _pieces([tensor]))

@@ -1,0 +1,126 @@
+"""Push the policy's weights into the rollout engine of the same ranks."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from igrpo_mcore.errors import UserError
+from igrpo_mcore.weights.families import table_for
+from igrpo_mcore.weights.local import locate_shards
+from igrpo_mcore.weights.manifest import Manifest
+from igrpo_mcore.weights.reshard_plan import holdings, plan_reshard
+from igrpo_mcore.weights.transport import Meter, Transport
+
+DEFAULT_BUCKET_BYTES = 512 << 20
+
+
+class WeightSink(Protocol):
+    """What a push needs of a rollout engine."""
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None: ...
+
+
+@dataclass(frozen=True)
+class PushStats:
+    """One push. Bytes are of all ranks together, except ``peak_extra_bytes`` (this rank).
+
+    ``bytes_planned_minimum`` is what engines need and their ranks do not hold. ``peak_extra_bytes``
+    is what the push held at most beyond the parameters themselves: at most two buckets.
+    ``exchange_s`` packs and waits for messages, ``assemble_s`` puts tensors together, ``load_s`` is
+    the engine's own loading.
+    """
+
+    bytes_moved: int
+    bytes_planned_minimum: int
+    tensors: int
+    buckets: int
+    bucket_peak_bytes: int
+    peak_extra_bytes: int
+    exchange_s: float
+    assemble_s: float
+    load_s: float
+    total_s: float
+
+
+class WeightSync:
+    """The reshard from the train layout to the engines' layout; planned once, pushed often.
+
+    Args:
+        chunks: the policy's model chunks of this rank.
+        hf_config: transformers config that both sides are built from.
+        rollout_tp: tensor-parallel ranks an engine; engine e is ranks [e x tp, (e + 1) x tp).
+        bucket_bytes: most that a rank holds for one bucket; two are in flight.
+        mode: ``p2p`` sends each rank what its engine rank needs, ``allgather`` everything to all.
+        dtype: type the tensors are sent in (the engine's); a few stay float32.
+
+    Raises:
+        UserError: on every rank, where the policy and the config's weight table disagree.
+    """
+
+    def __init__(
+        self,
+        chunks: Sequence[nn.Module],
+        hf_config: Any,
+        *,
+        rollout_tp: int,
+        bucket_bytes: int = DEFAULT_BUCKET_BYTES,
+        mode: Literal["p2p", "allgather"] = "p2p",
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        self.table = table_for(hf_config)
+        self.manifest = Manifest.of(self.table, dtype)
+        self._shards = locate_shards(chunks, self.table)
+        mine = holdings(self._shards)
+        held = [mine]
+        rank = 0
+        if dist.is_initialized():
+            rank = dist.get_rank()
+            held = [{} for _ in range(dist.get_world_size())]
+            dist.all_gather_object(held, mine)
+        if len(held) % rollout_tp:
+            raise UserError(
+                f"rollout.tp={rollout_tp} does not divide the {len(held)} ranks; change rollout.tp"
+            )
+        self.plan = plan_reshard(
+            self.table, held, rank, rollout_tp, bucket_bytes, dtype, gather_all=mode == "allgather"
+        )
+        self._transport = Transport(self.table, self._shards, self.plan, dtype)
+
+    @torch.no_grad()
+    def push(self, engine: WeightSink) -> PushStats:
+        """Stream every weight into ``engine``. Collective over all ranks.
+
+        Raises:
+            UserError: a tensor is missing, surplus or misshapen on arrival, or the engine stopped
+                reading before the end.
+        """
+        started = time.perf_counter()
+        meter = Meter()
+        finished = False
+
+        def stream():
+            nonlocal finished
+            yield from self.manifest.check(self._transport.stream(meter))
+            finished = True
+
+        engine.load_weights(stream())
+        if not finished:
+            raise UserError("weight push: the engine stopped reading before the last tensor")
+        total = time.perf_counter() - started
+        return PushStats(
+            self.plan.bytes_moved,
+            self.plan.bytes_minimum,
+            len(self.manifest.entries),
+            len(self.plan.buckets),
+            self.plan.bucket_peak,
+            meter.peak,
+            meter.exchange_s,
+            meter.assemble_s,
+            total - meter.exchange_s - meter.assemble_s,
+            total,
+        )

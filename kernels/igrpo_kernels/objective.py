@@ -1,0 +1,91 @@
+"""What is minimised: the policy-gradient objective and its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+KINDS = ("clip", "reinforce", "cispo", "gspo")
+KL_KINDS = ("k1", "k2", "k3")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Per-token objective. With r = π_θ/π_old, A the advantage, w the importance weight, the loss of a
+    token is
+
+        -w · surrogate + kl_coef · KL - entropy_coef · H
+
+    where the surrogate is, by ``kind``,
+
+    - ``clip``: min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) (PPO, arXiv 1707.06347; GRPO, iGRPO, DAPO,
+      Dr. GRPO);
+    - ``reinforce``: A log π_θ, no ratio and no clip (RGRA, arXiv 2603.18756);
+    - ``cispo``: sg(clip(r, 1 - clip_low, 1 + clip_high)) A log π_θ (arXiv 2506.13585; clip_low >= 1 means
+      no lower bound);
+    - ``gspo``: as clip, with the ratio of the sequence, r = exp(mean_t log r_t) (arXiv 2507.18071).
+
+    Raises ValueError when a value is out of range or an option has no meaning for the kind.
+    """
+
+    kind: str = "clip"
+    clip_low: float = 0.2
+    """Ratios are clipped below 1 - clip_low."""
+    clip_high: float = 0.2
+    """Ratios are clipped above 1 + clip_high."""
+    dual_clip: float | None = None
+    """c > 1: for A < 0 the surrogate is at least c A (dual-clip PPO, arXiv 1912.09729); kinds clip and
+    gspo."""
+    kl_coef: float = 0.0
+    """Weight of the KL to the reference; above 0 it needs ref_logprob_T."""
+    kl_kind: str = "k3"
+    """With δ = log π_ref - log π_θ: k1 = -δ, k2 = δ²/2, k3 = e^δ - δ - 1 (joschu.net/blog/kl-approx)."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy of the policy's distribution at each token, nats."""
+    temperature: float = 1.0
+    """Log-probs are those of softmax(logits / temperature)."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"objective kind {self.kind!r} is not one of {', '.join(KINDS)}")
+        if self.kl_kind not in KL_KINDS:
+            raise ValueError(f"kl_kind {self.kl_kind!r} is not one of {', '.join(KL_KINDS)}")
+        if self.clip_low < 0 or self.clip_high < 0:
+            raise ValueError(
+                f"clip_low and clip_high are at least 0, got {self.clip_low} and {self.clip_high}"
+            )
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is above 0, got {self.temperature}")
+        if self.dual_clip is not None and self.kind not in ("clip", "gspo"):
+            raise ValueError(f"dual_clip has no meaning for the kind {self.kind!r}; leave it out")
+        if self.dual_clip is not None and self.dual_clip <= 1:
+            raise ValueError(f"dual_clip is above 1, got {self.dual_clip}")
+
+
+@dataclass(frozen=True)
+class PolicyLoss:
+    loss: torch.Tensor
+    """Scalar Σ_t weight_T · loss of the token, fp32, differentiable. Equal on all tensor-parallel ranks."""
+    metrics: dict[str, torch.Tensor]
+    """0-d fp32 tensors without gradient, over the ``tokens`` rows whose weight is not 0.
+
+    Means: clip_fraction_low, clip_fraction_high (the share where the clip takes the gradient away; for
+    cispo, where
+    it changes the ratio), kl (k3 to the reference, 0 without one), neg_log_ratio (log π_old - log π_θ),
+    entropy.
+    Extremes: ratio_min, ratio_max (gspo: of the sequence; +inf and -inf without rows). Count: tokens."""
+
+
+# Order of the summary vector that the kernels reduce: sums first, then the two extremes.
+SUMMARY = (
+    "loss",
+    "tokens",
+    "clip_fraction_low",
+    "clip_fraction_high",
+    "kl",
+    "neg_log_ratio",
+    "entropy",
+    "ratio_min",
+    "ratio_max",
+)

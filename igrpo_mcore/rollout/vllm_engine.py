@@ -12,6 +12,7 @@ import random
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ class VLLMEngine:
         self._tokenizer = tokenizer
         _set_environment()
         _register_architecture(model_path)
-        with _trainer_state_kept():
+        with _trainer_state_kept(), _private_shared_memory():
             self._llm = _start(model_path, rollout, dtype, seed, load_format)
         from vllm.distributed.parallel_state import get_tp_group
 
@@ -229,7 +230,6 @@ def _start(model_path: str, rollout: RolloutConfig, dtype: DType, seed: int, loa
             "enforce_eager": rollout.enforce_eager,
         }
     else:
-        _make_shared_memory_name_unique()
         arguments |= {
             "enforce_eager": True,
             "block_size": CPU_BLOCK_SIZE,
@@ -240,14 +240,28 @@ def _start(model_path: str, rollout: RolloutConfig, dtype: DType, seed: int, loa
     return LLM(**arguments)
 
 
-def _make_shared_memory_name_unique() -> None:
-    """vLLM's CPU all-reduce names its shared memory alike in every job (errno 17): add a job's own id."""
+@contextmanager
+def _private_shared_memory() -> Iterator[None]:
+    """Let vLLM's CPU all-reduce share memory without leaving its name behind.
+
+    Upstream takes the same name in every job (errno 17 beside another job, or after a crash). Here
+    the name holds the job's own id, and is unlinked as soon as all ranks have mapped the memory.
+    """
+    if has_cuda():
+        yield
+        return
     from vllm.distributed.device_communicators import cpu_communicator
 
-    job = [uuid.uuid4().hex[:12]]
+    job = [f"igrpo-{uuid.uuid4().hex[:12]}"]
     dist.broadcast_object_list(job, src=0)
     shm = cpu_communicator._CPUSHMDistributed
     upstream = shm.make_group_name
     shm.make_group_name = staticmethod(
-        lambda communicator: f"igrpo-{job[0]}-" + upstream(communicator).replace("/", "")
+        lambda communicator: f"{job[0]}-" + upstream(communicator).replace("/", "")
     )
+    try:
+        yield
+    finally:
+        shm.make_group_name = staticmethod(upstream)
+        for path in Path("/dev/shm").glob(f"{job[0]}-*"):
+            path.unlink(missing_ok=True)

@@ -1,7 +1,9 @@
 """The policy: log-probs of sampled tokens and the update, through Megatron's pipeline schedules."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config
+from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import Architecture
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
@@ -33,13 +36,6 @@ class UpdateStats:
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Share:
-    """This data-parallel rank's part of a batch: micro-batches of sequence indices."""
-
-    micro: list[list[int]]
-
-
 class Policy:
     """The trained model on this rank.
 
@@ -59,6 +55,7 @@ class Policy:
                 chunk.to(self.device)
             self._ddp = wrap_data_parallel(self.chunks)
             self._optimizer = build_optimizer(self._ddp, config.optimizer)
+        self.dtype = self.chunks[0].config.params_dtype
         self._schedule = build_schedule(self._optimizer, config.optimizer, updates)
         self._tp_group = mpu.get_tensor_model_parallel_group()
         self._dp_group = mpu.get_data_parallel_group()
@@ -84,7 +81,12 @@ class Policy:
             row = next(rows)
 
             def collect(logits_RV: Tensor, non_loss_data: bool = True):
-                logprob_R, _ = token_logprobs(logits_RV, row.target_R, **self._head_keywords())
+                logprob_R, _ = token_logprobs(
+                    logits_RV,
+                    row.target_R,
+                    temperature=self._options.rollout.temperature,
+                    **self._vocabulary(),
+                )
                 for position, member in enumerate(row.members):
                     found[member] = logprob_R[row.sequence_R == position].float()
 
@@ -108,13 +110,43 @@ class Policy:
         ``old_logprobs`` ``None`` means on-policy: the ratio is 1, with its gradient.
 
         Raises:
-            FloatingPointError: the gradient norm is not finite; no step is taken.
+            UserError: the gradient norm is not finite; no step is taken.
+        """
+        loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs)
+        self._schedule.step(1)
+        with device.megatron_on_cpu():
+            ok, grad_norm, _ = self._optimizer.step()
+        if not ok or not math.isfinite(grad_norm):
+            raise UserError(
+                f"the gradient norm is {grad_norm}, so no step was taken; lower optimizer.lr, or look for "
+                "infinite or extreme values in what the rewards return"
+            )
+        return UpdateStats(
+            loss=loss,
+            grad_norm=float(grad_norm),
+            lr=self._optimizer.param_groups[0]["lr"],
+            tokens=sum(len(s) for s in sequences),
+            head_rows=sum(len(s.completion_ids) for s in sequences),
+            metrics=metrics,
+        )
+
+    def accumulate_gradient(
+        self,
+        sequences: list[TrainingSequence],
+        objective: Objective,
+        old_logprobs: dict[int, Tensor] | None = None,
+        ref_logprobs: dict[int, Tensor] | None = None,
+    ) -> tuple[float, dict[str, float]]:
+        """Forward and backward of ``update`` without its step: gradients stay in ``main_grad``.
+
+        Returns:
+            The loss and the token-weighted mean metrics, the same on every rank.
         """
         for chunk in self._ddp:
             chunk.zero_grad_buffer()
         self._optimizer.zero_grad()
         share = self._share(sequences)
-        scale = len(share.micro) * self._dp_group.size()  # Megatron divides by both
+        scale = len(share) * self._dp_group.size()  # Megatron divides by both
         collected: list[dict[str, Tensor]] = []
 
         def step(rows: Iterator[PackedRow], model):
@@ -131,7 +163,7 @@ class Policy:
                     objective=objective,
                     ref_logprob_T=self._gather(ref_logprobs, row),
                     sequence_id_T=row.sequence_R,
-                    **self._head_keywords(temperature=False),
+                    **self._vocabulary(),
                 )
                 collected.append({"loss": result.loss.detach(), **result.metrics})
                 return result.loss * scale, {}
@@ -140,23 +172,11 @@ class Policy:
 
         with device.megatron_on_cpu():
             self._run(step, sequences, share, forward_only=False)
-            self._schedule.step(1)
-            ok, grad_norm, _ = self._optimizer.step()
-        if not ok or not torch.isfinite(torch.as_tensor(grad_norm)):
-            raise FloatingPointError(f"the gradient norm is {grad_norm}")
-        metrics, loss = self._reduce(collected)
-        return UpdateStats(
-            loss=loss,
-            grad_norm=float(grad_norm),
-            lr=self._optimizer.param_groups[0]["lr"],
-            tokens=sum(len(s) for s in sequences),
-            head_rows=sum(len(s.completion_ids) for s in sequences),
-            metrics=metrics,
-        )
+        return self._reduce(collected)
 
     # ---- plumbing -----------------------------------------------------------------------------
 
-    def _share(self, sequences: list[TrainingSequence]) -> _Share:
+    def _share(self, sequences: list[TrainingSequence]) -> list[list[int]]:
         """Micro-batches of this rank, equally many on every rank (short ones get empty rows)."""
         lengths = [len(s) for s in sequences]
         budget = self._options.train.micro_batch_tokens
@@ -169,11 +189,13 @@ class Policy:
         if len(self.chunks) > 1:
             count = -(-count // pp) * pp
         mine = parts[self._dp_group.rank()]
-        return _Share(mine + [[] for _ in range(count - len(mine))])
+        return mine + [[] for _ in range(count - len(mine))]
 
-    def _run(self, step, sequences: list[TrainingSequence], share: _Share, forward_only: bool) -> None:
+    def _run(
+        self, step, sequences: list[TrainingSequence], share: list[list[int]], forward_only: bool
+    ) -> None:
         multiple = mpu.get_tensor_model_parallel_world_size()
-        rows = [pack(sequences, members, multiple, self.device) for members in share.micro]
+        rows = [pack(sequences, members, multiple, self.device) for members in share]
         iterators = [iter(rows) for _ in self.chunks]
         several = len(self.chunks) > 1
         get_forward_backward_func()(
@@ -187,15 +209,14 @@ class Policy:
             collect_non_loss_data=forward_only,
         )
 
-    def _head_keywords(self, temperature: bool = True) -> dict:
+    def _vocabulary(self) -> dict[str, Any]:
+        """What the loss kernels need to know of this rank's columns."""
         rank, size = self._tp_group.rank(), self._tp_group.size()
-        columns = self.chunks[-1].vocab_size // size
-        keywords = dict(
-            vocab_start=rank * columns,
-            valid_vocab=self.architecture.vocab_size,
-            tp_group=self._tp_group if size > 1 else None,
-        )
-        return keywords | ({"temperature": self._options.rollout.temperature} if temperature else {})
+        return {
+            "vocab_start": rank * (self.chunks[-1].vocab_size // size),
+            "valid_vocab": self.architecture.vocab_size,
+            "tp_group": self._tp_group if size > 1 else None,
+        }
 
     def _spread(self, values: list[float], row: PackedRow) -> Tensor:
         """Per-sequence values to the row's response tokens, fp32 [R]."""
@@ -207,7 +228,7 @@ class Policy:
             return None
         return torch.cat([logprobs[member] for member in row.members] or [row.rows_R.new_zeros(0).float()])
 
-    def _reduce(self, collected: list[dict[str, Tensor]]) -> tuple[dict[str, float], float]:
+    def _reduce(self, collected: list[dict[str, Tensor]]) -> tuple[float, dict[str, float]]:
         """Token-weighted means over micro-batches and data-parallel ranks, from the last stage to all."""
         sums = torch.zeros(len(MEAN_METRICS) + 2, dtype=torch.float64, device=self.device)
         for entry in collected:
@@ -225,4 +246,4 @@ class Policy:
             )
         tokens = max(float(sums[-2]), 1.0)
         means = {name: float(sums[i]) / tokens for i, name in enumerate(MEAN_METRICS)}
-        return means, float(sums[-1])
+        return float(sums[-1]), means

@@ -1,0 +1,220 @@
+"""The iGRPO loop: sample drafts, choose, sample refinements, update on them, push the weights.
+
+One program in every rank. Each arrow of docs/architecture.md's picture is one call here.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import fmean
+
+import torch.distributed as dist
+from igrpo_kernels import Objective
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from igrpo_mcore import device, parity
+from igrpo_mcore.config.schema import Config
+from igrpo_mcore.data.order import ProblemOrder
+from igrpo_mcore.data.problems import load_problems
+from igrpo_mcore.data.templates import PromptRenderer
+from igrpo_mcore.objective.batch import mini_batches
+from igrpo_mcore.parity import Parity
+from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
+from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
+from igrpo_mcore.policy.policy import Policy, UpdateStats
+from igrpo_mcore.policy.reference import ReferenceWeights
+from igrpo_mcore.report.rollout_metrics import rollout_metrics
+from igrpo_mcore.report.run import RunReport
+from igrpo_mcore.rewards.pool import RewardPool
+from igrpo_mcore.rollout.engine import EngineMemory
+from igrpo_mcore.rollout.gather import merge_parts, rate
+from igrpo_mcore.rollout.shared_scorer import SharedScorer
+from igrpo_mcore.rollout.stages import RolloutStats, sample
+from igrpo_mcore.rollout.stop_tokens import stop_token_ids
+from igrpo_mcore.rollout.vllm_engine import VLLMEngine
+from igrpo_mcore.types import PromptRollout, TrainingSequence
+from igrpo_mcore.weights import WeightSync, load_hf_weights
+from igrpo_mcore.weights.checkpoint import resolve_checkpoint
+
+
+class Trainer:
+    """One rank of a run."""
+
+    def __init__(self, config: Config) -> None:
+        """Build everything: data, process groups, policy, reference, engine, rewards.
+
+        Raises:
+            UserError: what preflight checks, a checkpoint that does not fit, an existing run folder.
+        """
+        self.config = config
+        hf_config = load_hf_config(config.model.path)
+        architecture = architecture_of(hf_config, config.model.dtype)
+        check_layout(architecture, config.parallel, config.rollout.tp, world_size())
+        tokenizer = AutoTokenizer.from_pretrained(config.model.path)
+        self.problems = load_problems(config.data)
+        self.order = ProblemOrder(len(self.problems), config.train.seed, config.data.shuffle)
+        self.renderer = PromptRenderer(tokenizer, config.data, config.rollout)
+        self.stop_token_ids = stop_token_ids(config.model.path, tokenizer)
+        self.objective = Objective(
+            kind=str(config.objective.kind),
+            clip_low=config.objective.clip_low,
+            clip_high=config.objective.clip_high,
+            dual_clip=config.objective.dual_clip,
+            kl_coef=config.objective.kl_coef,
+            kl_kind=config.objective.kl_kind,
+            entropy_coef=config.objective.entropy_coef,
+            temperature=config.rollout.temperature,
+        )
+        self.report = RunReport(config, tokenizer.decode) if is_main_rank() else None
+
+        start_process_groups(config.parallel, config.train.seed)
+        self.policy = Policy(config, architecture, config.train.steps * config.train.mini_batches)
+        load_hf_weights(self.policy.chunks, resolve_checkpoint(config.model.path), hf_config)
+        self.policy.weights_loaded()
+        self.reference = ReferenceWeights(self.policy.chunks) if config.objective.kl_coef else None
+        self.engine = VLLMEngine(
+            config.model.path, config.rollout, config.model.dtype, tokenizer, seed=config.train.seed
+        )
+        self.sync = WeightSync(
+            self.policy.chunks, hf_config, rollout_tp=config.rollout.tp, dtype=self.policy.dtype
+        )
+        self.rewards = RewardPool(config.reward) if self.engine.is_first_rank else None
+        self.scorer = SharedScorer(self.rewards, self.engine.group)
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Train for ``train.steps`` steps, then close everything in order."""
+        if self.report:
+            self.report.start()
+        try:
+            self.push()
+            for step in range(1, self.config.train.steps + 1):
+                self.step(step)
+        except BaseException:
+            if self.report:
+                self.report.finish(completed=False)
+            raise
+        if self.report:
+            self.report.finish()
+        if self.rewards:
+            self.rewards.close()
+        self.engine.close()
+
+    def step(self, step: int) -> None:
+        """One iteration of the paper's algorithm."""
+        self.seconds = {}
+        with self.phase("step"):
+            rollouts, stats = self.rollout(step)
+            self.engine.sleep()
+            batches = mini_batches(
+                rollouts, self.config.train.mini_batches, self.config.objective, self.config.rollout
+            )
+            old_logprobs, measured = self.old_logprobs(step, batches)
+            ref_logprobs = self.reference_logprobs(batches)
+            with self.phase("update"):
+                updates = [
+                    self.policy.update(batch, self.objective, old, ref)
+                    for batch, old, ref in zip(batches, old_logprobs, ref_logprobs, strict=True)
+                ]
+            self.push()
+        if self.report:
+            self.report.step(step, rollouts, self.metrics(rollouts, stats, measured, updates))
+
+    # ---- the phases ---------------------------------------------------------------------------
+
+    def rollout(self, step: int) -> tuple[list[PromptRollout], RolloutStats]:
+        """Both stages: each engine samples its part of the step's prompts, all ranks get all."""
+        count = self.config.train.prompts_per_step
+        indices = self.order.take((step - 1) * count, count)
+        mine = list(range(self.engine.index, count, self.engine.count))
+        rollouts, stats = sample(
+            [self.problems[indices[position]] for position in mine],
+            self.engine,
+            self.renderer,
+            self.scorer,
+            self.config.rollout,
+            seed=self.config.train.seed,
+            step=step,
+            positions=mine,
+            stop_token_ids=self.stop_token_ids,
+        )
+        with self.phase("gather"):
+            parts: list = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, (mine, rollouts, stats) if self.engine.is_first_rank else None)
+        return merge_parts([part for part in parts if part is not None])
+
+    def old_logprobs(
+        self, step: int, batches: list[list[TrainingSequence]]
+    ) -> tuple[list[dict[int, Tensor] | None], Parity | None]:
+        """log π_old of every mini-batch, and the parity gate on them.
+
+        With one mini-batch the update is on-policy and needs none; they are then computed only on
+        the steps where the gate is due.
+        """
+        due = step == 1 or step % self.config.parity.every == 0
+        if not due and len(batches) == 1:
+            return [None], None
+        with self.phase("logprobs"):
+            found = [self.policy.logprobs(batch) for batch in batches]
+            measured = parity.compare(batches, found) if due else None
+        if measured:
+            parity.require(measured, parity.threshold_of(self.config))
+        return (list(found) if len(batches) > 1 else [None]), measured
+
+    def reference_logprobs(self, batches: list[list[TrainingSequence]]) -> list[dict[int, Tensor] | None]:
+        """log π_ref of every mini-batch; nothing is computed where β = 0."""
+        if self.reference is None:
+            return [None] * len(batches)
+        with self.phase("ref_logprobs"), self.reference.active():
+            return [self.policy.logprobs(batch) for batch in batches]
+
+    def push(self) -> None:
+        """Reshard the policy's weights into the engines."""
+        with self.phase("push"):
+            self.engine.wake(EngineMemory.weights)
+            self.sync.push(self.engine)
+            self.engine.wake(EngineMemory.kv_cache)
+
+    # ---- what the run leaves ------------------------------------------------------------------
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the seconds inside to ``time/<name>_s``."""
+        device.synchronize()
+        start = time.perf_counter()
+        yield
+        device.synchronize()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def metrics(
+        self,
+        rollouts: list[PromptRollout],
+        stats: RolloutStats,
+        measured: Parity | None,
+        updates: list[UpdateStats],
+    ) -> dict[str, float | None]:
+        """The step's metrics; names are documented in docs/metrics.md."""
+        means = {name: fmean(u.metrics[name] for u in updates) for name in updates[0].metrics}
+        trained = sum(u.tokens for u in updates)
+        return {
+            **rollout_metrics(rollouts),
+            "policy/loss": fmean(u.loss for u in updates),
+            "policy/entropy": means["entropy"],
+            "policy/clip_fraction": means["clip_fraction_low"] + means["clip_fraction_high"],
+            "policy/kl": means["kl"],
+            "policy/grad_norm": fmean(u.grad_norm for u in updates),
+            "policy/lr": updates[-1].lr,
+            "policy/head_rows_share": sum(u.head_rows for u in updates) / trained,
+            "parity/logprob_max_abs_diff": measured.max_abs_diff if measured else None,
+            "parity/logprob_mean_abs_diff": measured.mean_abs_diff if measured else None,
+            "time/drafts_s": stats.drafts.seconds,
+            "time/draft_rewards_s": stats.draft_rewards.seconds,
+            "time/refinements_s": stats.refinements.seconds,
+            "time/refinement_rewards_s": stats.refinement_rewards.seconds,
+            **{f"time/{name}_s": seconds for name, seconds in self.seconds.items()},
+            "tokens_per_s/drafts": rate(stats.drafts),
+            "tokens_per_s/refinements": rate(stats.refinements),
+            "tokens_per_s/update": trained / self.seconds["update"],
+            **device.memory_gib(),
+        }

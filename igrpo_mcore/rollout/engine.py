@@ -45,11 +45,12 @@ class RolloutEngine(Protocol):
         ...
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Replace every weight by the given full tensors, named as in the Hugging Face checkpoint.
+        """Replace every weight by the given tensors, named and shaped as in the Hugging Face checkpoint.
 
-        What was cached of earlier weights is dropped. A tensor must keep its values until the call
-        returns (do not yield the same buffer twice). Raises ``ValueError`` naming the weights that
-        are missing, unknown or doubled; the engine is unusable after that.
+        A rank reads only its own slices of them. What was cached of earlier weights is dropped. A
+        tensor must keep its values until the call returns (do not yield the same buffer twice).
+        Raises ``ValueError`` naming the weights that are missing, unknown or doubled; the engine is
+        unusable after that.
         """
         ...
 

@@ -35,7 +35,7 @@ class VLLMEngine:
 
     ``index`` of ``count`` says which engine this rank belongs to; ``group`` holds the engine's ranks
     on a CPU backend. With ``load_format="dummy"`` the weights are random until ``load_weights``;
-    "auto" reads them from ``model_path``.
+    "auto" reads them from ``model_path``. Raises ``UserError`` where vLLM refuses the settings.
     """
 
     def __init__(
@@ -237,7 +237,10 @@ def _start(model_path: str, rollout: RolloutConfig, dtype: DType, seed: int, loa
         }
         if AutoConfig.from_pretrained(model_path).model_type == "nemotron_h":
             arguments["enable_prefix_caching"] = False  # Mamba states are not cached on the CPU
-    return LLM(**arguments)
+    try:
+        return LLM(**arguments)
+    except ValueError as error:  # what vLLM checks are settings: lengths, memory, head counts
+        raise UserError(f"vLLM does not start with these settings: {error}") from error
 
 
 @contextmanager

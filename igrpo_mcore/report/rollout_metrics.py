@@ -1,0 +1,52 @@
+"""The metrics of a step that its rollouts alone determine."""
+
+import statistics
+from collections.abc import Sequence
+
+from igrpo_mcore.types import Group, PromptRollout
+
+
+def rollout_metrics(rollouts: Sequence[PromptRollout]) -> dict[str, float | None]:
+    """Metrics over all prompts of a step; give the rollouts of every rank.
+
+    For each stage, ``drafts/`` and ``refinements/``:
+    ``reward_mean`` and ``reward_std`` (population) over all its completions, the unweighted mean of
+    each reward by name (``accuracy``, ``format``, …), ``truncated_share`` of the completions that
+    the token budget ended, ``length_mean`` in tokens. Also
+    ``groups/zero_std_share``: share of the groups that the update is taken on whose rewards are all
+    equal (no gradient); ``drafts/overflowed_share``: share of the prompts whose draft did not fit;
+    ``rewards/failures``: reward calls that raised or ran out of time, both stages.
+
+    Plain GRPO (``drafts`` is None) samples its one group under q, as drafts are: ``drafts/…`` is
+    then computed from that group too and stays the single-shot figure; ``drafts/overflowed_share`` is None.
+    A stage without completions gives None.
+    """
+    refinements = [rollout.refinements for rollout in rollouts]
+    drafts = [rollout.drafts or rollout.refinements for rollout in rollouts]
+    two_stage = [rollout for rollout in rollouts if rollout.drafts is not None]
+    sampled = refinements + [rollout.drafts for rollout in two_stage if rollout.drafts is not None]
+    return {
+        **_stage("drafts", drafts),
+        "drafts/overflowed_share": _mean([float(rollout.draft_overflowed) for rollout in two_stage]),
+        **_stage("refinements", refinements),
+        "groups/zero_std_share": _mean([float(len(set(group.rewards)) <= 1) for group in refinements]),
+        "rewards/failures": float(sum(len(s.failures) for group in sampled for s in group.scores)),
+    }
+
+
+def _stage(stage: str, groups: Sequence[Group]) -> dict[str, float | None]:
+    scores = [score for group in groups for score in group.scores]
+    completions = [completion for group in groups for completion in group.completions]
+    rewards = [score.total for score in scores]
+    names = dict.fromkeys(name for score in scores for name in score.parts)
+    return {
+        f"{stage}/reward_mean": _mean(rewards),
+        f"{stage}/reward_std": statistics.pstdev(rewards) if rewards else None,
+        **{f"{stage}/{name}": _mean([score.parts[name] for score in scores]) for name in names},
+        f"{stage}/truncated_share": _mean([float(completion.truncated) for completion in completions]),
+        f"{stage}/length_mean": _mean([float(len(completion.token_ids)) for completion in completions]),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None

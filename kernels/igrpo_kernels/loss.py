@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from igrpo_kernels import reference as ops
+from igrpo_kernels import ops
 from igrpo_kernels.inputs import TokenInputs, VocabularyShard, check_logits
 from igrpo_kernels.objective import SUMMARY, Objective, PolicyLoss
 from igrpo_kernels.tensor_parallel import all_gather_stats
@@ -150,9 +150,9 @@ def _may_write(logits_TV: torch.Tensor) -> bool:
 
 def _grad(ctx: Any, grads_2T: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     logits_TV, target_T, rows_5T = ctx.saved_tensors[:3]
-    out_TV = logits_TV if ctx.in_place else torch.empty_like(logits_TV)
     valid_columns = ctx.shard.valid_columns(logits_TV.shape[1])
-    ops.logits_grad(
-        out_TV, logits_TV, target_T, rows_5T, grads_2T, scale, ctx.temperature, ctx.shard.start, valid_columns
-    )
-    return out_TV
+    place = (ctx.temperature, ctx.shard.start, valid_columns)
+    if ctx.in_place:
+        ops.logits_grad_(logits_TV, target_T, rows_5T, grads_2T, scale, *place)
+        return logits_TV
+    return ops.logits_grad(logits_TV, target_T, rows_5T, grads_2T, scale, *place)

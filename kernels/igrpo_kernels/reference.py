@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 
 from igrpo_kernels.inputs import TokenInputs
 from igrpo_kernels.objective import Objective
@@ -23,6 +24,8 @@ from igrpo_kernels.objective import Objective
 LOWEST = torch.finfo(torch.float32).min
 # Differences are clipped here, so that e^d · d is 0 and not NaN at x = -inf.
 FARTHEST = -1e30
+# Tokens that are summed up at once in the O(T) step.
+OBJECTIVE_BLOCK = 1024
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -113,7 +116,8 @@ def logits_grad(
 def objective_terms(
     rows_5T: torch.Tensor, tokens: TokenInputs, objective: Objective
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The O(T) step: [2, T] g and h of every row, and [9, 1] the sums and extremes of ``SUMMARY``.
+    """The O(T) step: [2, T] g and h of every row, and [9, N] the sums and extremes of ``SUMMARY``
+    for each of the N blocks of ``OBJECTIVE_BLOCK`` rows.
 
     Rows of zero weight count for nothing, whatever they hold.
     """
@@ -180,13 +184,10 @@ def objective_terms(
 
     sums = [torch.where(active_T, weight * loss, 0), active_T, is_low & active_T, is_high & active_T]
     sums += [k3, -log_ratio, entropy]
-    partials = [x.to(logp.dtype).sum() for x in sums]
-    nothing = torch.full((1,), torch.inf, dtype=logp.dtype, device=logp.device)
-    partials += [torch.cat([torch.where(active_T, ratio, torch.inf), nothing]).amin()]
-    partials += [torch.cat([torch.where(active_T, ratio, -torch.inf), -nothing]).amax()]
-    return torch.stack([torch.where(active_T, g, 0), torch.where(active_T, h, 0)]), torch.stack(partials)[
-        :, None
-    ]
+    partials = [_blocks(x.to(logp.dtype), 0.0).sum(1) for x in sums]
+    partials += [_blocks(torch.where(active_T, ratio, torch.inf), torch.inf).amin(1)]
+    partials += [_blocks(torch.where(active_T, ratio, -torch.inf), -torch.inf).amax(1)]
+    return torch.stack([torch.where(active_T, g, 0), torch.where(active_T, h, 0)]), torch.stack(partials)
 
 
 def summarise(partials_9N: torch.Tensor) -> torch.Tensor:
@@ -194,6 +195,16 @@ def summarise(partials_9N: torch.Tensor) -> torch.Tensor:
     sums, low, high = partials_9N[:-2].sum(1), partials_9N[-2].amin(), partials_9N[-1].amax()
     count = sums[1].clamp(min=1)
     return torch.cat([sums[:2], sums[2:] / count, torch.stack([low, high])])
+
+
+def _blocks(x_T: torch.Tensor, fill: float) -> torch.Tensor:
+    """[N, OBJECTIVE_BLOCK], filled up; at least one block."""
+    N = objective_blocks(x_T.shape[0])
+    return F.pad(x_T, (0, N * OBJECTIVE_BLOCK - x_T.shape[0]), value=fill).view(N, OBJECTIVE_BLOCK)
+
+
+def objective_blocks(T: int) -> int:
+    return T // OBJECTIVE_BLOCK + 1
 
 
 class Sequences:

@@ -21,7 +21,7 @@ from igrpo_mcore.weights.checkpoint import (
     resolve_checkpoint,
 )
 from igrpo_mcore.weights.families import table_for
-from igrpo_mcore.weights.local import LocalShard, locate_shards, raise_everywhere
+from igrpo_mcore.weights.local import LocalShard, gather_objects, locate_shards, raise_everywhere
 from igrpo_mcore.weights.rules import Segment
 
 _ITEMSIZE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -100,10 +100,7 @@ def load_hf_weights(
     shards = locate_shards(chunks, table)
     reads = _plan(found, shards)
     mine = sum(_slice_bytes(found, segment) for part in reads.values() for _, segment in part)
-    by_rank = [mine]
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        by_rank = [0] * dist.get_world_size()
-        dist.all_gather_object(by_rank, mine)
+    by_rank = gather_objects(mine)
     for shard in shards.values():
         if shard.rule.vocabulary:
             shard.tensor.zero_()

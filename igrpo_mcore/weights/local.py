@@ -65,13 +65,18 @@ def _global_name(name: str, chunk: nn.Module, experts_per_rank: int) -> str:
     return name
 
 
+def gather_objects[T](mine: T) -> list[T]:
+    """Every rank's object, index = rank. Collective; one rank alone needs no process group."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [mine]
+    gathered: list = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, mine)
+    return gathered
+
+
 def raise_everywhere(problem: str | None) -> None:
     """Collective: if any rank has a problem, raise the first one as UserError on every rank."""
-    problems: list[str | None] = [problem]
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        problems = [None] * dist.get_world_size()
-        dist.all_gather_object(problems, problem)
-    first = next((p for p in problems if p), None)
+    first = next((p for p in gather_objects(problem) if p), None)
     if first:
         raise UserError(first)
 
@@ -128,11 +133,7 @@ def locate_shards(chunks: Sequence[nn.Module], table: Table) -> dict[str, LocalS
     except UserError as error:
         problem = str(error)
     raise_everywhere(problem)
-    held: list[list[str]] = [list(shards)]
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        held = [[] for _ in range(dist.get_world_size())]
-        dist.all_gather_object(held, list(shards))
-    missing = set(table.by_param).difference(*held)
+    missing = set(table.by_param).difference(*gather_objects(list(shards)))
     if table.tied:
         missing.discard(OUTPUT)  # one stage holds both ends: the head is the embedding
     if missing:

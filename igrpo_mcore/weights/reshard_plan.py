@@ -9,12 +9,12 @@ QKV unfused), so it serves as the tests' oracle rather than as the planner.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from igrpo_mcore.weights.local import LocalShard, element_size
+from igrpo_mcore.weights.local import LocalShard, element_size, gather_objects
 from igrpo_mcore.weights.rules import HFTensor, Run, Segment
 from igrpo_mcore.weights.table import Table
 
@@ -86,25 +86,55 @@ class ReshardPlan:
     sent_by_rank: tuple[int, ...]
 
 
+Wanted = Callable[[HFTensor, int], tuple[Run, ...]]
+"""(tensor, rank) -> the runs that this rank is to receive; none for nothing."""
+
+
+def wanted_by_engines(rollout_tp: int) -> Wanted:
+    """Each rank its engine rank's share; engine e is ranks [e x rollout_tp, (e + 1) x rollout_tp)."""
+    return lambda tensor, rank: tensor.engine_runs(rank % rollout_tp, rollout_tp)
+
+
+def everything(tensor: HFTensor, rank: int) -> tuple[Run, ...]:
+    """Every rank every tensor whole: what an all-gather does."""
+    return (tensor.whole,)
+
+
+def wanted_by_writers(table: Table, held: Sequence[Mapping[str, Holding]]) -> Wanted:
+    """Each tensor whole on one of the ranks that hold part of it, evenly by size."""
+    holders: dict[str, set[int]] = defaultdict(set)
+    for rank, params in enumerate(held):
+        for holding in params.values():
+            for segment in holding.segments:
+                holders[segment.tensor].add(rank)
+    load = [0] * len(held)
+    writer: dict[str, int] = {}
+    for tensor in table.tensors.values():
+        writer[tensor.name] = min(holders[tensor.name], key=lambda r: (load[r], r))
+        load[writer[tensor.name]] += tensor.numel
+    return lambda tensor, rank: (tensor.whole,) if writer[tensor.name] == rank else ()
+
+
 def run_bytes(tensor: HFTensor, run: Run, dtype: torch.dtype) -> int:
     """Bytes of ``run`` of a tensor sent as ``dtype``."""
     return tensor.numel // tensor.shape[tensor.dim] * run.length * element_size(tensor, dtype)
 
 
-def holdings(shards: Mapping[str, LocalShard]) -> dict[str, Holding]:
-    """This rank's side of the metadata that the ranks exchange."""
-    return {name: Holding(shard.segments, shard.tensor.dtype) for name, shard in shards.items()}
+def exchange_holdings(shards: Mapping[str, LocalShard]) -> list[dict[str, Holding]]:
+    """What each rank holds, index = rank. Collective."""
+    mine = {name: Holding(shard.segments, shard.tensor.dtype) for name, shard in shards.items()}
+    return gather_objects(mine)
 
 
 @dataclass(frozen=True, slots=True)
-class _Cell:
+class Cell:
     """A run that every one of ``sources`` (rank -> parameter, offset of the run) holds whole."""
 
     run: Run
     sources: dict[int, tuple[str, int]]
 
 
-def _cells(segments: Sequence[tuple[int, str, Segment]]) -> list[_Cell]:
+def _cells(segments: Sequence[tuple[int, str, Segment]]) -> list[Cell]:
     edges = sorted({e for _, _, s in segments for e in (s.run.start, s.run.stop)})
     cells = []
     for start, stop in itertools.pairwise(edges):
@@ -113,8 +143,18 @@ def _cells(segments: Sequence[tuple[int, str, Segment]]) -> list[_Cell]:
         for rank, param, segment in segments:
             if segment.run.start <= start and stop <= segment.run.stop:
                 sources.setdefault(rank, (param, segment.offset + start - segment.run.start))
-        cells.append(_Cell(run, sources))
+        cells.append(Cell(run, sources))
     return cells
+
+
+def source_cells(held: Sequence[Mapping[str, Holding]]) -> dict[str, list[Cell]]:
+    """Tensor name -> its cells in order, over all ranks."""
+    segments: dict[str, list[tuple[int, str, Segment]]] = defaultdict(list)
+    for rank, params in enumerate(held):
+        for param, holding in params.items():
+            for segment in holding.segments:
+                segments[segment.tensor].append((rank, param, segment))
+    return {name: _cells(found) for name, found in segments.items()}
 
 
 def _merge(transfers: Iterable[Transfer]) -> tuple[Transfer, ...]:
@@ -140,12 +180,7 @@ class _Planner:
         self.table, self.held, self.dtype = table, held, wire_dtype
         self.sent = [0] * len(held)
         self.moved = self.minimum = 0
-        segments: dict[str, list[tuple[int, str, Segment]]] = defaultdict(list)
-        for rank, params in enumerate(held):
-            for param, holding in params.items():
-                for segment in holding.segments:
-                    segments[segment.tensor].append((rank, param, segment))
-        self.cells = {name: _cells(found) for name, found in segments.items()}
+        self.cells = source_cells(held)
 
     def _gather(self, tensor: HFTensor, dest: int, wanted: Run) -> list[Transfer]:
         """Sources of ``wanted`` on rank ``dest``: itself, else the holder that has sent least so far."""
@@ -187,20 +222,18 @@ def plan_reshard(
     table: Table,
     held: Sequence[Mapping[str, Holding]],
     rank: int,
-    rollout_tp: int,
+    wanted: Wanted,
     bucket_bytes: int,
     wire_dtype: torch.dtype,
-    *,
-    gather_all: bool = False,
 ) -> ReshardPlan:
     """Plan a push. Pure: every rank computes the same schedule from the same metadata.
 
-    Engine e is ranks [e x rollout_tp, (e + 1) x rollout_tp). A bucket closes before any rank would
-    hold more than ``bucket_bytes`` for it; one module that is larger alone makes a bucket of its own.
+    A bucket closes before any rank would hold more than ``bucket_bytes`` for it; one module that is
+    larger alone makes a bucket of its own.
 
     Args:
         held: what each rank holds, by global parameter name, index = rank.
-        gather_all: every rank receives every tensor whole, for comparison.
+        wanted: the runs that a rank is to receive of a tensor.
     """
     planner = _Planner(table, held, wire_dtype)
     world = len(held)
@@ -213,8 +246,10 @@ def plan_reshard(
         for name in group:
             tensor = table.tensors[name]
             for dest in range(world):
-                share = (0, 1) if gather_all else (dest % rollout_tp, rollout_tp)
-                arrival = planner.arrival(tensor, dest, tensor.engine_runs(*share))
+                runs = wanted(tensor, dest)
+                if not runs:
+                    continue
+                arrival = planner.arrival(tensor, dest, runs)
                 entries.append((dest, arrival))
                 for t in arrival.transfers:
                     if t.source != dest:

@@ -1,7 +1,7 @@
 """Push the policy's weights into the rollout engine of the same ranks."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -11,9 +11,15 @@ from torch import Tensor, nn
 
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.weights.families import table_for
-from igrpo_mcore.weights.local import locate_shards
+from igrpo_mcore.weights.local import LocalShard, locate_shards
 from igrpo_mcore.weights.manifest import Manifest
-from igrpo_mcore.weights.reshard_plan import holdings, plan_reshard
+from igrpo_mcore.weights.reshard_plan import (
+    everything,
+    exchange_holdings,
+    plan_reshard,
+    source_cells,
+    wanted_by_engines,
+)
 from igrpo_mcore.weights.transport import Meter, Transport
 
 DEFAULT_BUCKET_BYTES = 512 << 20
@@ -75,21 +81,26 @@ class WeightSync:
         self.table = table_for(hf_config)
         self.manifest = Manifest.of(self.table, dtype)
         self._shards = locate_shards(chunks, self.table)
-        mine = holdings(self._shards)
-        held = [mine]
-        rank = 0
-        if dist.is_initialized():
-            rank = dist.get_rank()
-            held = [{} for _ in range(dist.get_world_size())]
-            dist.all_gather_object(held, mine)
+        held = exchange_holdings(self._shards)
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        self.rollout_tp, self.rank, self.dtype = rollout_tp, rank, dtype
         if len(held) % rollout_tp:
             raise UserError(
                 f"rollout.tp={rollout_tp} does not divide the {len(held)} ranks; change rollout.tp"
             )
-        self.plan = plan_reshard(
-            self.table, held, rank, rollout_tp, bucket_bytes, dtype, gather_all=mode == "allgather"
-        )
+        wanted = everything if mode == "allgather" else wanted_by_engines(rollout_tp)
+        self.plan = plan_reshard(self.table, held, rank, wanted, bucket_bytes, dtype)
+        self.cells = source_cells(held)
         self._transport = Transport(self.table, self._shards, self.plan, dtype)
+
+    @property
+    def shards(self) -> dict[str, LocalShard]:
+        """This rank's parameters by global name."""
+        return self._shards
+
+    def stream(self, meter: Meter | None = None) -> Iterator[tuple[str, Tensor]]:
+        """What a push hands to this rank's engine, checked against the manifest. Collective."""
+        return self.manifest.check(self._transport.stream(meter or Meter()))
 
     @torch.no_grad()
     def push(self, engine: WeightSink) -> PushStats:
@@ -105,7 +116,7 @@ class WeightSync:
 
         def stream():
             nonlocal finished
-            yield from self.manifest.check(self._transport.stream(meter))
+            yield from self.stream(meter)
             finished = True
 
         engine.load_weights(stream())

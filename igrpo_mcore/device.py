@@ -90,8 +90,8 @@ class _NullStream:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exc) -> bool:
-        return False
+    def __exit__(self, *exc) -> None:
+        return None
 
 
 class CpuFusedAdam(torch.optim.Optimizer):
@@ -154,7 +154,7 @@ def _prepare_cpu() -> None:
     torch.cuda.get_rng_state = lambda *a, **k: torch.get_rng_state()  # type: ignore[assignment]
     torch.cuda.manual_seed = lambda seed: torch.manual_seed(seed)  # type: ignore[assignment,misc]
     torch.cuda.current_stream = lambda *a, **k: _NullStream()  # type: ignore[assignment,return-value]
-    torch.cuda.stream = lambda stream: contextlib.nullcontext()  # type: ignore[assignment,misc]
+    torch.cuda.stream = lambda stream: contextlib.nullcontext()  # type: ignore[assignment,misc,return-value]
     torch.cuda.Stream = _NullStream  # type: ignore[assignment,misc]
     megatron_random._get_cuda_rng_state = lambda *a, **k: torch.get_rng_state()
     megatron_random._set_cuda_rng_state = lambda state, *a, **k: torch.set_rng_state(state)

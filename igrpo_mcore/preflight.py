@@ -1,9 +1,15 @@
 """Everything that can be known to fail before a rank is started."""
 
+from transformers import AutoTokenizer
+
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.problems import load_problems
+from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
+from igrpo_mcore.report.run_folder import check_run_folder
 from igrpo_mcore.rewards.registry import check_name
+from igrpo_mcore.weights.checkpoint import check_against_table, open_checkpoint, resolve_checkpoint
+from igrpo_mcore.weights.families import table_for
 
 
 def local_ranks(config: Config) -> int:
@@ -12,13 +18,20 @@ def local_ranks(config: Config) -> int:
 
 
 def preflight(config: Config, world_size: int) -> None:
-    """Check architecture, layout, data and rewards without starting anything.
+    """Check model, layout, checkpoint names and shapes, data, prompts and rewards; starts nothing.
 
     Raises:
         UserError: with the first thing that would fail.
     """
-    architecture = architecture_of(load_hf_config(config.model.path), config.model.dtype)
+    hf_config = load_hf_config(config.model.path)
+    architecture = architecture_of(hf_config, config.model.dtype)
     check_layout(architecture, config.parallel, config.rollout.tp, world_size)
-    load_problems(config.data)
     for name in config.reward.weights:
         check_name(name)
+    check_run_folder(config.run)
+    problems = load_problems(config.data)
+    renderer = PromptRenderer(AutoTokenizer.from_pretrained(config.model.path), config.data, config.rollout)
+    for problem in problems:
+        renderer.first(problem)
+    checkpoint = open_checkpoint(resolve_checkpoint(config.model.path))
+    check_against_table(checkpoint, table_for(hf_config))

@@ -75,7 +75,7 @@ def _parse_override(text: str) -> tuple[str, DictConfig]:
 
 def _flat_keys(layer: DictConfig, prefix: str = "") -> list[str]:
     keys = []
-    for key in layer:
+    for key in map(str, layer):
         name = f"{prefix}{key}"
         if name != "reward.weights" and OmegaConf.is_dict(layer._get_node(key)):
             keys += _flat_keys(layer[key], f"{name}.")

@@ -232,7 +232,7 @@ def check_layout(
         )
     if parallel.dp is not None and parallel.dp * model_ranks != world_size:
         raise UserError(
-            f"parallel.dp={parallel.dp} with tp x pp = {model_ranks} needs {parallel.dp * model_ranks} ranks, "
-            f"there are {world_size}; set parallel.dp={world_size // model_ranks} or leave it out"
+            f"parallel.dp={parallel.dp} with tp x pp = {model_ranks} needs {parallel.dp * model_ranks} "
+            f"ranks, there are {world_size}; set parallel.dp={world_size // model_ranks} or leave it out"
         )
     divides("rollout.tp", rollout_tp, "the ranks", world_size)

@@ -93,7 +93,8 @@ class PolicyModel(HybridModel):
             max_seqlen_kv=row.longest,
             total_tokens=total,
         )
-        last, self.post_process = self.post_process, False  # the decoder keeps its own: final norm runs
+        last = bool(self.post_process)  # type: ignore[has-type]
+        self.post_process = False  # the decoder keeps its own: final norm runs
         try:
             hidden = super().forward(
                 row.tokens_T[None], row.positions_T[None], None, packed_seq_params=packed

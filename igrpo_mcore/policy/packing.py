@@ -1,6 +1,7 @@
 """Packed rows (THD): several sequences in one row of tokens, no padding to the longest."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -66,7 +67,10 @@ def pack(
     """
     tokens: list[int] = []
     positions: list[int] = []
-    boundaries, rows, targets, owner = [0], [], [], []
+    boundaries = [0]
+    rows: list[int] = []
+    targets: list[int] = []
+    owner: list[int] = []
     for index, member in enumerate(members):
         sequence = sequences[member]
         start = len(tokens)
@@ -86,7 +90,7 @@ def pack(
     def tensor(values: list[int], dtype: torch.dtype = torch.int64) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=device)
 
-    lengths = [b - a for a, b in zip(boundaries, boundaries[1:], strict=False)]
+    lengths = [b - a for a, b in pairwise(boundaries)]
     return PackedRow(
         tokens_T=tensor(tokens),
         positions_T=tensor(positions),

@@ -245,5 +245,5 @@ class Policy:
                 sums, mpu.get_pipeline_model_parallel_last_rank(), mpu.get_pipeline_model_parallel_group()
             )
         tokens = max(float(sums[-2]), 1.0)
-        means = {name: float(sums[i]) / tokens for i, name in enumerate(MEAN_METRICS)}
-        return float(sums[-1]), means
+        averages = {name: float(sums[i]) / tokens for i, name in enumerate(MEAN_METRICS)}
+        return float(sums[-1]), averages

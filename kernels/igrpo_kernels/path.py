@@ -36,14 +36,14 @@ def path_of(tensor: torch.Tensor) -> str:
         ValueError: IGRPO_KERNELS holds another word.
     """
     wanted = _forced or os.environ.get(VARIABLE) or None
-    return _decide(wanted, tensor.device.type, tensor.dtype == torch.float64)
+    return _decide(wanted, tensor.device.type, tensor.dtype == torch.float64, interpreted())
 
 
 @cache
-def _decide(wanted: str | None, device: str, is_double: bool) -> str:
+def _decide(wanted: str | None, device: str, is_double: bool, is_interpreted: bool) -> str:
     if wanted is not None and wanted not in PATHS:
         raise ValueError(f"{VARIABLE}={wanted} is not one of {', '.join(PATHS)}")
-    obstacle = _obstacle(device, is_double)
+    obstacle = _obstacle(device, is_double, is_interpreted)
     if wanted == "triton" and obstacle and not is_double:
         raise RuntimeError(f"the Triton kernels were asked for, but {obstacle}")
     if wanted == "reference":
@@ -63,11 +63,11 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _obstacle(device: str, is_double: bool) -> str | None:
+def _obstacle(device: str, is_double: bool, is_interpreted: bool) -> str | None:
     if is_double:
         return "the kernels take 16-bit and 32-bit logits, not fp64"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    if device != "cuda" and not interpreted():
+    if device != "cuda" and not is_interpreted:
         return f"tensors on {device} need Triton's interpreter (TRITON_INTERPRET=1)"
     return None

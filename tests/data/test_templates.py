@@ -136,6 +136,22 @@ def test_where_not_one_token_fits_the_draft_is_dropped() -> None:
     assert prompt == bare
 
 
+def test_a_cut_that_splits_into_more_tokens_is_shortened_not_dropped() -> None:
+    """Ten last tokens of this text, decoded after the template, become eleven."""
+    text = "aabata,数b, h学bh  e学5aaetü, ü,h数学tb 数bhhü"
+    bare = renderer(BPE).first(PROBLEM)
+    budget = len(bare.token_ids) + 25
+    ids = BPE(text, add_special_tokens=False)["input_ids"]
+    empty, _ = renderer(BPE).second(PROBLEM, draft(""))
+    tail = BPE.decode(ids[-(budget - len(empty.token_ids)) :]).lstrip("\ufffd")
+    first_try, _ = renderer(BPE).second(PROBLEM, draft(tail))
+    assert len(first_try.token_ids) > budget
+    prompt, overflowed = renderer(BPE, max_prompt_tokens=budget).second(PROBLEM, draft(text))
+    assert overflowed
+    assert budget - 2 <= len(prompt.token_ids) <= budget
+    assert "数bhhü" in text_of(prompt, BPE)
+
+
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(alphabet="ab the5,üé数学 ", max_size=60), room=st.integers(0, 30))
 def test_q_prime_fits_and_ends_as_the_draft_ends(text: str, room: int) -> None:

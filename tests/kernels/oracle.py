@@ -5,11 +5,15 @@ Written from the papers with log_softmax over the whole vocabulary; shares no co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
-from igrpo_kernels import Objective
+from igrpo_kernels import Objective, policy_loss
 from torch.nn.functional import log_softmax
+
+# where a GPU is, the same tests run the compiled kernels
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 
 
 @dataclass
@@ -29,6 +33,10 @@ class Case:
     def tokens(self) -> dict[str, torch.Tensor | None]:
         names = ("old_logprob_T", "advantage_T", "weight_T", "ref_logprob_T", "importance_T", "sequence_id_T")
         return {name: getattr(self, name) for name in names}
+
+    def to(self, device: str) -> Case:
+        tensors = {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), torch.Tensor)}
+        return replace(self, **{name: x.to(device) for name, x in tensors.items()})
 
 
 def make_case(
@@ -73,6 +81,8 @@ def make_case(
 @dataclass
 class Expected:
     loss: torch.Tensor
+    size: torch.Tensor
+    """Σ |weight · loss of the token|: what an error of the loss is relative to, the terms may cancel."""
     grad_TV: torch.Tensor
     metrics: dict[str, torch.Tensor]
 
@@ -82,18 +92,19 @@ def expected(case: Case, objective: Objective, grad_output: float = 1.0) -> Expe
     keep = case.weight_T != 0
     V = case.logits_TV.shape[1] if case.valid_vocab is None else case.valid_vocab
     x = case.logits_TV[keep, :V].double().requires_grad_()
-    loss, metrics = dense_loss(x, case, objective, keep)
+    loss_T, metrics = dense_loss(x, case, objective, keep)
+    loss = loss_T.sum()
     grad_TV = torch.zeros(case.logits_TV.shape, dtype=torch.float64)
     rows = torch.zeros(len(x), case.logits_TV.shape[1], dtype=torch.float64)
     rows[:, :V] = torch.autograd.grad(loss * grad_output, x)[0]
     grad_TV[keep] = rows
-    return Expected(loss.detach(), grad_TV, metrics)
+    return Expected(loss.detach(), loss_T.detach().abs().sum(), grad_TV, metrics)
 
 
 def dense_loss(
     x: torch.Tensor, case: Case, objective: Objective, keep: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The published objectives on logits x [kept rows, V] in fp64."""
+    """The published objectives on logits x [kept rows, V] in fp64: weighted loss of each row, metrics."""
 
     def kept(t: torch.Tensor | None, default: torch.Tensor) -> torch.Tensor:
         return default if t is None else t[keep].double()
@@ -144,10 +155,35 @@ def dense_loss(
         "ratio_min": ratio.min(),
         "ratio_max": ratio.max(),
     }
-    return (weight * loss_T).sum(), {name: value.detach() for name, value in metrics.items()}
+    return weight * loss_T, {name: value.detach() for name, value in metrics.items()}
 
 
 def relative(actual: torch.Tensor, wanted: torch.Tensor) -> float:
     """Norm of the difference over the norm of what is wanted."""
     actual, wanted = actual.double(), wanted.double()
     return float((actual - wanted).norm() / wanted.norm().clamp(min=1e-30))
+
+
+def assert_matches(
+    case: Case, objective: Objective, *, grad_output: float = 1.0, tolerance: float = 0.0
+) -> None:
+    """policy_loss on the case, in the logits' own dtype, against the fp64 formula."""
+    tolerance = tolerance or TOLERANCE[case.logits_TV.dtype]
+    wanted = expected(case, objective, grad_output)
+    on_device = case.to(DEVICE)
+    leaf = on_device.logits_TV.clone().requires_grad_()
+    # times one: a buffer that may take the gradient
+    result = policy_loss(
+        leaf * 1,
+        on_device.target_T,
+        objective=objective,
+        valid_vocab=case.valid_vocab,
+        **on_device.tokens(),
+    )
+    (result.loss * grad_output).backward()
+    loss = result.loss.detach().cpu()
+    assert abs(loss - wanted.loss) <= tolerance * wanted.size, (loss, wanted.loss)
+    assert relative(leaf.grad.cpu(), wanted.grad_TV) <= tolerance
+    for name, value in wanted.metrics.items():
+        actual = result.metrics[name].cpu()
+        assert abs(actual - value) <= tolerance * max(1.0, abs(value)), (name, actual, value)

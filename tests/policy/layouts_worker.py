@@ -4,10 +4,7 @@ python -m tests.policy.layouts_worker OUT CASE [CASE ...]     CASE: name:checkpo
 """
 
 import sys
-import warnings
 from pathlib import Path
-
-warnings.filterwarnings("ignore")
 
 import torch
 import torch.distributed as dist

@@ -77,10 +77,8 @@ def test_ranks_of_an_engine_agree_and_engines_are_apart(findings, nproc, family,
 @pytest.mark.parametrize(("nproc", "family", "tp"), CASES)
 def test_incomplete_and_surplus_pushes_are_refused_by_name(findings, nproc, family, tp):
     for rank in findings[family]:
-        name, message = rank["missing"]
+        name, message = rank["refused"]
         assert name in message
-        assert "1 weights" in message
-        assert "bias_" in rank["unknown"]
 
 
 @pytest.mark.parametrize(("nproc", "family", "tp"), CASES)

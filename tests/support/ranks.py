@@ -1,5 +1,6 @@
 """Run a test's worker script in several ranks, as a user's job would."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -42,10 +43,8 @@ def run_ranks(module: str, nproc: int, *args: object, timeout_s: float = 300.0) 
         except subprocess.TimeoutExpired:
             status = None
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         output.seek(0)
         text = output.read()
     assert status == 0, f"{module} in {nproc} ranks ended with {status}:\n{text[-8000:]}"

@@ -1,0 +1,58 @@
+"""In ranks: one whole iGRPO step of the real trainer, everything it saw written to a file.
+
+python -m tests.trainer.step_worker RECIPE OUT [key=value ...]
+"""
+
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+
+from igrpo_mcore.config.load import load_config
+from igrpo_mcore.objective.batch import mini_batches
+from igrpo_mcore.rollout.engine import Sampling
+from igrpo_mcore.trainer import Trainer
+from tests.policy.layouts_worker import Collector
+
+GREEDY = Sampling(num_samples=1, temperature=0.0, max_tokens=12, stop_token_ids=(2,))
+PROMPTS = [[5, 20, 33, 47], [60, 61, 62], [10] * 40]
+
+
+def main() -> None:
+    recipe, out, *overrides = sys.argv[1:]
+    trainer = Trainer(load_config(recipe, overrides))
+    seen: dict = {}
+    weights = Collector()
+
+    def greedy() -> list[list[int]]:
+        found = trainer.engine.generate(PROMPTS, GREEDY, seeds=[0] * len(PROMPTS))
+        return [list(group[0].token_ids) for group in found]
+
+    trainer.push()
+    seen["greedy_before"] = greedy()
+    rollouts, _ = trainer.rollout(1)
+    seen["rollouts"] = rollouts
+    batch = mini_batches(rollouts, 1, trainer.config.objective, trainer.config.rollout)[0]
+    _, measured = trainer.old_logprobs(1, [batch])
+    seen["parity"] = measured
+    seen["loss"], _ = trainer.policy.accumulate_gradient(batch, trainer.objective)
+    seen["stats"] = trainer.policy.update(batch, trainer.objective)
+    trainer.push()
+    seen["greedy_after"] = greedy()
+    again, _ = trainer.rollout(1)
+    seen["resampled_differently"] = again != rollouts
+    trainer.sync.push(weights)
+    seen["weights_after"] = weights.tensors
+    if dist.get_rank() == 0:
+        torch.save(seen, out)
+        trainer.report.finish(completed=False)
+    if trainer.rewards:
+        trainer.rewards.close()
+    trainer.engine.close()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -160,7 +160,7 @@ def dense_loss(
 
 def relative(actual: torch.Tensor, wanted: torch.Tensor) -> float:
     """Norm of the difference over the norm of what is wanted."""
-    actual, wanted = actual.double(), wanted.double()
+    actual, wanted = actual.detach().double(), wanted.detach().double()
     return float((actual - wanted).norm() / wanted.norm().clamp(min=1e-30))
 
 

@@ -19,6 +19,9 @@ app = typer.Typer(
     help="iGRPO training on Megatron-Core, with vLLM engines in the same ranks.",
 )
 
+CHECKED = "IGRPO_PREFLIGHT_DONE"
+"""Set for the ranks that `igrpo train` starts itself: it has checked everything already."""
+
 Recipe = Annotated[Path, typer.Argument(help="YAML file of options, see recipes/.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Options as key=value, for example train.steps=10.")
@@ -30,19 +33,24 @@ def train(recipe: Recipe, overrides: Overrides = None) -> None:
     """Train by a recipe: starts the local ranks it needs, or joins torchrun's or srun's."""
     from igrpo_mcore.config.load import load_config
     from igrpo_mcore.launch import adopt_slurm_environment, in_job, start_local_ranks
+    from igrpo_mcore.preflight import local_ranks, preflight
+    from igrpo_mcore.report.run_folder import free_name
 
     config = load_config(recipe, overrides)
+    config.run.name = config.run.name or free_name(config.run, recipe.stem)
     adopt_slurm_environment()
     if in_job():
+        if os.environ["RANK"] == "0" and os.environ.get(CHECKED) != "1":
+            preflight(config, int(os.environ["WORLD_SIZE"]))
         from igrpo_mcore.trainer import Trainer
 
         Trainer(config).run()
         return
-    from igrpo_mcore.preflight import local_ranks, preflight
-
     ranks = local_ranks(config)
     preflight(config, ranks)
-    raise SystemExit(start_local_ranks(ranks, ["train", str(recipe), *(overrides or [])]))
+    os.environ[CHECKED] = "1"
+    arguments = ["train", str(recipe), *(overrides or []), f"run.name={config.run.name}"]
+    raise SystemExit(start_local_ranks(ranks, arguments))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
 from igrpo_mcore.report.run_folder import check_run_folder
-from igrpo_mcore.rewards.registry import check_name
+from igrpo_mcore.rewards.registry import load_reward
 from igrpo_mcore.weights.checkpoint import check_against_table, open_checkpoint, resolve_checkpoint
 from igrpo_mcore.weights.families import table_for
 
@@ -27,7 +27,7 @@ def preflight(config: Config, world_size: int) -> None:
     architecture = architecture_of(hf_config, config.model.dtype)
     check_layout(architecture, config.parallel, config.rollout.tp, world_size)
     for name in config.reward.weights:
-        check_name(name)
+        load_reward(name)
     check_run_folder(config.run)
     problems = load_problems(config.data)
     renderer = PromptRenderer(AutoTokenizer.from_pretrained(config.model.path), config.data, config.rollout)

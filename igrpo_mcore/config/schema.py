@@ -216,8 +216,8 @@ class ParityConfig:
 
 @dataclass
 class RunConfig:
-    name: str = MISSING
-    """The run's folder is ``dir/name``."""
+    name: str | None = None
+    """The run's folder is ``dir/name``; none takes the recipe's name, numbered where it is in use."""
     dir: str = "runs"
     """Folder of all runs."""
     tensorboard: bool = True

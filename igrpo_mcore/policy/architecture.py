@@ -73,7 +73,8 @@ def load_hf_config(path: str):
         where = "folder" if Path(path).exists() else "folder or hub id"
         raise UserError(
             f"model.path={path!r} is no readable Hugging Face {where} ({str(error).splitlines()[0]}); "
-            "give a folder with config.json, or make a small one with `igrpo tiny --out DIR`"
+            "give a folder with config.json, or make a small one with "
+            f"`igrpo tiny --family qwen3 --out {path}`"
         ) from error
 
 

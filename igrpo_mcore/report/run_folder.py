@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -42,7 +43,17 @@ PACKAGES = (
 
 def run_dir(config: RunConfig) -> Path:
     """``dir/name``."""
+    assert config.name is not None, "the command line names every run"
     return Path(config.dir).expanduser() / config.name
+
+
+def free_name(config: RunConfig, stem: str) -> str:
+    """``stem``, or the first of ``stem-2``, ``stem-3`` … whose folder in ``config.dir`` is not in use."""
+    for name in itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2))):
+        folder = Path(config.dir).expanduser() / name
+        if not folder.exists() or not any(folder.iterdir()):
+            return name
+    raise AssertionError("unreachable")
 
 
 def check_run_folder(config: RunConfig) -> None:

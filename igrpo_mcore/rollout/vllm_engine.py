@@ -7,9 +7,11 @@ In between, engines are independent of each other.
 """
 
 import gc
+import logging
 import os
 import random
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,8 +59,8 @@ class VLLMEngine:
         self.index = dist.get_rank() // rollout.tp
         self._tokenizer = tokenizer
         _set_environment()
-        _register_architecture(model_path)
         with _trainer_state_kept(), _private_shared_memory():
+            _register_architecture(model_path)
             self._llm = _start(model_path, rollout, dtype, seed, load_format)
         from vllm.distributed.parallel_state import get_tp_group
 
@@ -167,7 +169,12 @@ class VLLMEngine:
 def _set_environment() -> None:
     """What vLLM reads from the environment; must be set before it is imported."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if "VLLM_LOGGING_LEVEL" not in os.environ:
+        # every rank would repeat the same notes about Triton, CUDA_HOME and torch's old names
+        os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+        for name in ("vllm", "torch.utils.cpp_extension"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", "`torch.distributed.reduce_op` is deprecated", FutureWarning)
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("RANK", str(dist.get_rank()))
     os.environ.setdefault("LOCAL_RANK", "0")
@@ -189,7 +196,7 @@ def _register_architecture(model_path: str) -> None:
 
 @contextmanager
 def _trainer_state_kept() -> Iterator[None]:
-    """vLLM reseeds every RNG and replaces ``torch.set_num_threads``; undo both."""
+    """vLLM reseeds every RNG (its import draws as well) and replaces ``torch.set_num_threads``: undo that."""
     torch_rng, numpy_rng, python_rng = torch.get_rng_state(), np.random.get_state(), random.getstate()
     cuda_rng = torch.cuda.get_rng_state() if has_cuda() else None
     set_num_threads, num_threads = torch.set_num_threads, torch.get_num_threads()

@@ -84,7 +84,7 @@ def test_draft_weight_without_drafts(recipe: Path):
 def test_missing_values_and_files(tmp_path: Path):
     empty = tmp_path / "empty.yaml"
     empty.write_text("train: {steps: 3}\n")
-    with pytest.raises(UserError, match=r"data.path, model.path, run.name"):
+    with pytest.raises(UserError, match=r"data.path, model.path unset"):
         load_config(empty)
     with pytest.raises(UserError, match=r"did you mean .*empty.yaml"):
         load_config(tmp_path / "emty.yaml")

@@ -11,8 +11,10 @@ import torch.distributed as dist
 
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.objective.batch import mini_batches
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.trainer import Trainer
+from igrpo_mcore.weights import WeightSync
 from tests.policy.layouts_worker import Collector
 
 GREEDY = Sampling(num_samples=1, temperature=0.0, max_tokens=12, stop_token_ids=(2,))
@@ -42,7 +44,13 @@ def main() -> None:
     seen["greedy_after"] = greedy()
     again, _ = trainer.rollout(1)
     seen["resampled_differently"] = again != rollouts
-    trainer.sync.push(weights)
+    whole = WeightSync(
+        trainer.policy.chunks,
+        load_hf_config(trainer.config.model.path),
+        rollout_tp=1,
+        dtype=trainer.policy.dtype,
+    )
+    whole.push(weights)
     seen["weights_after"] = weights.tensors
     if dist.get_rank() == 0:
         torch.save(seen, out)

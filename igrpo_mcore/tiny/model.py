@@ -32,6 +32,7 @@ def model_config(family: str) -> PretrainedConfig:
         head_dim=32,
         max_position_embeddings=1024,
         tie_word_embeddings=False,
+        initializer_range=0.06,  # near 1/sqrt(hidden); 0.02 is for wide models
         bos_token_id=None,
         eos_token_id=SPECIALS.index("<eos>"),
         pad_token_id=SPECIALS.index("<pad>"),

@@ -93,6 +93,10 @@ def make_checkpoint(
                 parameter.normal_(0, 0.1)
             elif "norm" in name or name.endswith(".D"):
                 parameter.uniform_(0.5, 1.5)
+        # transformers zeroes the padding token's row, where RMSNorm's gradient is a thousandfold; a
+        # sampler that draws that token then drowns every other gradient
+        embedding = model.get_input_embeddings().weight
+        embedding[0].normal_(0, float(embedding[1:].std()))
     model.save_pretrained(folder)
     char_tokenizer().save_pretrained(folder)
     return Path(folder)

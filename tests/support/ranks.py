@@ -49,3 +49,24 @@ def run_ranks(module: str, nproc: int, *args: object, timeout_s: float = 300.0) 
         text = output.read()
     assert status == 0, f"{module} in {nproc} ranks ended with {status}:\n{text[-8000:]}"
     return text
+
+
+def igrpo(*arguments: object, timeout_s: float = 600.0) -> tuple[int | None, str]:
+    """Run ``igrpo arguments`` as a user does; its exit status (None: out of time) and its output."""
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "igrpo_mcore", *map(str, arguments)],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status: int | None = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        output.seek(0)
+        return status, output.read()

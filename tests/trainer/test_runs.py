@@ -1,0 +1,93 @@
+"""Whole runs by the command that a user types: the same seed twice, and a rank that dies."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.checkpoints import make_checkpoint
+from tests.support.ranks import ROOT, igrpo
+
+pytestmark = pytest.mark.slow
+
+REWARD = "reward.weights={'tests.support.rewards:digit_share': 1.0, accuracy: 0.0, format: 0.0}"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    checkpoint = make_checkpoint(root / "checkpoint", "qwen3")
+    data = root / "problems.jsonl"
+    data.write_text("".join(f'{{"problem": "{i}+{i}=", "answer": "{2 * i}"}}\n' for i in range(10, 30)))
+    path = root / "recipe.yaml"
+    path.write_text(
+        f"model: {{path: {checkpoint}, dtype: float32}}\ndata: {{path: {data}}}\n"
+        "parallel: {tp: 2, sp: true}\n"
+        "rollout: {tp: 1, max_prompt_tokens: 64, max_completion_tokens: 16, temperature: 1.0}\n"
+        "optimizer: {lr: 1.0e-3}\ntrain: {steps: 3, prompts_per_step: 6, mini_batches: 2}\n"
+        f"objective: {{kl_coef: 0.01}}\nrun: {{dir: {root}/runs, tensorboard: false}}\n"
+    )
+    return path
+
+
+def metrics(recipe: Path, name: str) -> list[dict]:
+    lines = (recipe.parent / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    timed = ("time/", "tokens_per_s/", "memory/")
+    return [{k: v for k, v in step.items() if not k.startswith(timed)} for step in steps]
+
+
+def test_same_seed_same_metrics_and_what_a_run_leaves(recipe):
+    for name in ("first", "second"):
+        status, output = igrpo("train", recipe, REWARD, f"run.name={name}")
+        assert status == 0, output[-4000:]
+    first, second = metrics(recipe, "first"), metrics(recipe, "second")
+    assert [step["step"] for step in first] == [1, 2, 3]
+    assert first == second
+    for step in first:
+        assert step["policy/grad_norm"] > 0
+        assert step["parity/logprob_max_abs_diff"] < 1e-4
+        assert step["policy/kl"] >= 0
+    assert first[2]["policy/kl"] > first[0]["policy/kl"]  # it leaves the reference
+    folder = recipe.parent / "runs" / "first"
+    for file in ("config.yaml", "versions.json", "samples.jsonl", "report.html"):
+        assert (folder / file).stat().st_size > 0
+    assert "TP = 2" in output
+
+
+def test_a_rank_that_dies_ends_the_job_with_its_message(recipe):
+    arguments = ["train", str(recipe), REWARD, "run.name=dies", "train.steps=1000"]
+    log = recipe.parent / "dies.log"
+    with log.open("w") as output:
+        job = subprocess.Popen(
+            [sys.executable, "-m", "igrpo_mcore", *arguments],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            lines = recipe.parent / "runs" / "dies" / "metrics.jsonl"
+            deadline = time.monotonic() + 240
+            while not (lines.exists() and lines.read_text().count("\n") >= 1):
+                assert job.poll() is None, log.read_text()[-4000:]
+                assert time.monotonic() < deadline, log.read_text()[-4000:]
+                time.sleep(0.2)
+            children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+            ranks = [
+                int(child)
+                for child in children
+                if b"RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes()
+            ]
+            os.kill(ranks[0], signal.SIGKILL)
+            assert job.wait(60) != 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+    assert "rank 1 was ended by signal 9" in log.read_text()

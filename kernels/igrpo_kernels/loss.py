@@ -154,5 +154,5 @@ def _grad(ctx: Any, grads_2T: torch.Tensor, scale: torch.Tensor) -> torch.Tensor
     place = (ctx.temperature, ctx.shard.start, valid_columns)
     if ctx.in_place:
         ops.logits_grad_(logits_TV, target_T, rows_5T, grads_2T, scale, *place)
-        return logits_TV
+        return logits_TV.detach()
     return ops.logits_grad(logits_TV, target_T, rows_5T, grads_2T, scale, *place)

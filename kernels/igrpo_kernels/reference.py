@@ -236,7 +236,7 @@ class Sequences:
 def _row_blocks(logits_TV: torch.Tensor, active_T: torch.Tensor | None) -> Iterator[slice | torch.Tensor]:
     """Blocks of the active rows that keep the temporaries small: in a CPU's cache, or 256 MiB elsewhere."""
     T, V = logits_TV.shape
-    size = max(1, (2**19 if logits_TV.device.type == "cpu" else 2**26) // max(V, 1))
+    size = max(1, (2**20 if logits_TV.device.type == "cpu" else 2**26) // max(V, 1))
     if active_T is None or bool(active_T.all()):
         yield from (slice(start, min(start + size, T)) for start in range(0, T, size))
     else:

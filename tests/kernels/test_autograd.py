@@ -21,9 +21,9 @@ def loss_of(logits_TV: torch.Tensor, case: Case) -> torch.Tensor:
 def test_the_gradient_is_written_over_the_logits(case: Case) -> None:
     logits = case.logits_TV.requires_grad_() * 1
     written = []
-    logits.register_hook(lambda grad: written.append(grad.data_ptr()))
+    logits.register_hook(lambda grad: written.append((grad.data_ptr(), grad.requires_grad)))
     loss_of(logits, case).backward()
-    assert written == [logits.data_ptr()]
+    assert written == [(logits.data_ptr(), False)]
 
 
 def test_a_leaf_and_a_view_of_one_keep_their_values(case: Case) -> None:

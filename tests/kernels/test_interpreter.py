@@ -36,5 +36,5 @@ def test_every_fast_test_on_the_triton_kernels() -> None:
 
 
 @pytest.mark.slow
-def test_every_slow_test_on_the_triton_kernels() -> None:
-    run_in_interpreter(str(HERE), "-m", "slow")
+def test_the_vocabulary_over_ranks_on_the_triton_kernels() -> None:
+    run_in_interpreter(str(HERE / "test_tensor_parallel.py"), "-m", "slow")

@@ -109,7 +109,7 @@ def wanted_by_writers(table: Table, held: Sequence[Mapping[str, Holding]]) -> Wa
                 holders[segment.tensor].add(rank)
     load = [0] * len(held)
     writer: dict[str, int] = {}
-    for tensor in table.tensors.values():
+    for tensor in sorted(table.tensors.values(), key=lambda t: -t.numel):
         writer[tensor.name] = min(holders[tensor.name], key=lambda r: (load[r], r))
         load[writer[tensor.name]] += tensor.numel
     return lambda tensor, rank: (tensor.whole,) if writer[tensor.name] == rank else ()

@@ -76,8 +76,8 @@ class HFTensor:
         if self.vocabulary:
             rows = self.shape[0]
             padded = -(-rows // VLLM_VOCABULARY_MULTIPLE) * VLLM_VOCABULARY_MULTIPLE
-            mine = Run(rank * (padded // size), padded // size).intersect(self.whole)
-            return (mine,)
+            start = min(rank * (padded // size), rows)  # the last ranks may hold padding only
+            return (Run(start, min(padded // size, rows - start)),)
         runs, start = [], 0
         for block in self.blocks:
             if block.units >= size:

@@ -57,6 +57,8 @@ class ShardTensor(torch.Tensor):
         shape[dim] = wanted.length
         if dim != self.dim_:
             return ShardTensor(shape, self.part.narrow(dim, start, wanted.length), self.dim_, self.runs)
+        if not wanted.length:
+            return self.part.narrow(dim, 0, 0)
         here: list[tuple[Run, int]] = []
         for run, offset in self.runs:
             common = run.intersect(wanted)

@@ -15,11 +15,11 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from igrpo_mcore.config.schema import DType, RolloutConfig
+from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.weights import WeightSync, load_hf_weights
-from tests.weights.support import Collector, build_policy, main_rank
+from tests.weights.support import Collector, build_policy, lay_out_ranks, main_rank
 
 PROMPTS = [list(range(5, 25)), list(range(40, 70)), [9, 8, 7, 6]]
 
@@ -47,7 +47,9 @@ def largest_difference(engine: VLLMEngine, folder: Path, weights: dict[str, Tens
 def main() -> None:
     folder = Path(sys.argv[1])
     tp, pp, rollout_tp, pushes = map(int, sys.argv[2:6])
-    chunks, config = build_policy(folder, tp, pp)
+    parallel = ParallelConfig(tp=tp, pp=pp)
+    lay_out_ranks(parallel)
+    chunks, config = build_policy(folder, parallel)
     load_hf_weights(chunks, folder, config)
     rollout = RolloutConfig(tp=rollout_tp, max_prompt_tokens=64, max_completion_tokens=32)
     engine = VLLMEngine(str(folder), rollout, DType.float32, AutoTokenizer.from_pretrained(folder))

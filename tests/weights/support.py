@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,17 +18,21 @@ from igrpo_mcore.policy.model import PolicyModel, build_model
 from igrpo_mcore.policy.parallel import start_process_groups
 
 
-def build_policy(
-    folder: Path, tp: int, pp: int, vpp: int = 1, dtype: DType = DType.float32
-) -> tuple[list[PolicyModel], object]:
-    """Model chunks at a layout (parameters filled with NaN) and the transformers config."""
-    if parallel_state.model_parallel_is_initialized():
+def lay_out_ranks(parallel: ParallelConfig) -> None:
+    """Start the process groups of a layout; those of the one before end (gloo keeps threads for each)."""
+    if dist.is_initialized():
+        dist.barrier()
         parallel_state.destroy_model_parallel()
-    parallel = ParallelConfig(tp=tp, pp=pp, vpp=vpp)
+        dist.destroy_process_group()
     start_process_groups(parallel, seed=0)
+
+
+def build_policy(folder: Path, parallel: ParallelConfig) -> tuple[list[PolicyModel], Any]:
+    """fp32 model chunks at the layout that was started, filled with NaN, and the transformers config."""
     config = AutoConfig.from_pretrained(folder)
+    model = ModelConfig(str(folder), DType.float32)
     with device.megatron_on_cpu():
-        chunks = build_model(architecture_of(config), parallel, ModelConfig(str(folder), dtype), 256)
+        chunks = build_model(architecture_of(config), parallel, model, 256)
     with torch.no_grad():
         for chunk in chunks:
             for parameter in chunk.parameters():

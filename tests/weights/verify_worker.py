@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from igrpo_mcore.config.schema import DType, RolloutConfig
+from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.weights import WeightSync, load_hf_weights, verify_weights
-from tests.weights.support import build_policy
+from tests.weights.support import build_policy, lay_out_ranks
 
 Stream = Iterable[tuple[str, Tensor]]
 Damage = Callable[[Stream], Iterator[tuple[str, Tensor]]]
@@ -61,7 +61,8 @@ def stale(layer: str, old: dict[str, Tensor]) -> Damage:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    chunks, config = build_policy(folder, 1, 1)
+    lay_out_ranks(ParallelConfig())
+    chunks, config = build_policy(folder, ParallelConfig())
     load_hf_weights(chunks, folder, config)
     rollout = RolloutConfig(max_prompt_tokens=64, max_completion_tokens=32)
     engine = VLLMEngine(str(folder), rollout, DType.float32, AutoTokenizer.from_pretrained(folder))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from igrpo_mcore.errors import UserError
 from igrpo_mcore.weights.families.transformer import with_ends
 from igrpo_mcore.weights.rules import Block, Rule, column, fused, qkv, replicated, row
 from igrpo_mcore.weights.table import Table
@@ -84,6 +85,16 @@ _LAYERS = {
 
 
 def table(config: Any) -> Table:
+    """All layers, in the order of the config.
+
+    Raises:
+        UserError: tied embeddings, which transformers' and vLLM's Nemotron-H do not implement.
+    """
+    if config.tie_word_embeddings:
+        raise UserError(
+            "Nemotron-H with tie_word_embeddings=true is not supported (transformers ignores it); "
+            "give a checkpoint with a head of its own and tie_word_embeddings=false"
+        )
     layers: list[Rule] = []
     for i, block in enumerate(config.layers_block_type):
         here, there = f"decoder.layers.{i}.", f"backbone.layers.{i}."

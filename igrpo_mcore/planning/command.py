@@ -1,0 +1,72 @@
+"""``igrpo plan``: from a recipe to a printed plan and an exit status."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from igrpo_mcore.config.load import load_config
+from igrpo_mcore.errors import UserError
+from igrpo_mcore.planning.advice import advise
+from igrpo_mcore.planning.gpus import gpu_named
+from igrpo_mcore.planning.limits import limits
+from igrpo_mcore.planning.plan import PlannedStep, planned_step
+from igrpo_mcore.planning.report import as_json, print_plan
+from igrpo_mcore.planning.search import search
+
+FITS, DOES_NOT_FIT = 0, 3
+PLAIN_WIDTH = 110
+
+
+def run_plan(
+    recipe: Path,
+    overrides: list[str] | None = None,
+    gpu: str = "h100-80g",
+    nodes: int | None = None,
+    gpus_per_node: int = 8,
+    search_layouts: bool = False,
+    json_output: bool = False,
+) -> int:
+    """Plan a recipe and print it. Needs no GPU, no weights and no network.
+
+    Args:
+        nodes: none takes the fewest whole nodes that hold the recipe's layout.
+
+    Returns:
+        0 where it fits, 3 where it does not.
+
+    Raises:
+        UserError: unknown recipe, option, model or GPU, or a layout that a run would refuse.
+    """
+    if gpus_per_node < 1 or (nodes is not None and nodes < 1):
+        raise UserError("--nodes and --gpus-per-node must be at least 1")
+    config = load_config(recipe, overrides)
+    world = nodes * gpus_per_node if nodes else None
+    step = planned_step(config, gpu=gpu_named(gpu), world=world, gpus_per_node=gpus_per_node)
+    found, changes = limits(step), advise(step)
+    proposals = search(step) if search_layouts else None
+    if json_output:
+        print(as_json(str(recipe), step, found, changes, proposals, notes_of(step)))
+    else:
+        console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+        print_plan(console, str(recipe), step, found, changes, proposals, notes_of(step))
+    return FITS if step.fits else DOES_NOT_FIT
+
+
+def notes_of(step: PlannedStep) -> list[str]:
+    """What a reader should know beside the numbers."""
+    notes = []
+    rollout = step.config.rollout
+    longest = rollout.max_prompt_tokens + rollout.max_completion_tokens
+    positions = step.model.hf_config.max_position_embeddings
+    if longest > positions:
+        notes.append(
+            f"rollout.max_prompt_tokens + rollout.max_completion_tokens = {longest} exceeds the checkpoint's "
+            f"max_position_embeddings {positions}: `igrpo train` refuses that"
+        )
+    if step.config.train.micro_batch_tokens < longest:
+        notes.append(
+            f"a sequence may have {longest} tokens, more than train.micro_batch_tokens="
+            f"{step.config.train.micro_batch_tokens}: memory is planned for one such sequence"
+        )
+    return notes

@@ -1,0 +1,86 @@
+"""A recipe planned on a number of GPUs: memory of each phase and time of a step."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from igrpo_mcore.config.schema import Config
+from igrpo_mcore.planning.catalogue import PlannedModel, planned_model
+from igrpo_mcore.planning.gpus import GIB, GPU, Efficiency, gpu_named
+from igrpo_mcore.planning.layout import Layout, default_world, layout_of
+from igrpo_mcore.planning.memory import MemoryPlan, memory_plan
+from igrpo_mcore.planning.refit import bounded_refit, planned_refit
+from igrpo_mcore.planning.timing import TimePlan, time_plan
+from igrpo_mcore.planning.workload import Lengths, assumed_lengths
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step of a run as planned. ``memory`` is of the fullest rank, ``time`` of the whole step."""
+
+    config: Config
+    model: PlannedModel
+    gpu: GPU
+    layout: Layout
+    lengths: Lengths
+    memory: MemoryPlan
+    time: TimePlan
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.fits
+
+    def metrics(self) -> dict[str, float]:
+        """What a run logs beside its own ``time/<phase>_s`` and ``memory/gpu_gib``, under ``plan/``."""
+        # torch's allocator sees neither the CUDA context nor NCCL's buffers
+        peak = max(p.total - p.parts["context"] for p in self.memory.phases)
+        return {
+            "plan/drafts_s": self.time.drafts,
+            "plan/refinements_s": self.time.refinements,
+            "plan/logprobs_s": self.time.logprobs,
+            "plan/update_s": self.time.update,
+            "plan/push_s": self.time.push,
+            "plan/step_s": self.time.step,
+            "plan/gpu_gib": peak / GIB,
+            **{f"plan/{p.name}_gib": (p.total - p.parts["context"]) / GIB for p in self.memory.phases},
+        }
+
+
+def planned_step(
+    config: Config,
+    *,
+    gpu: str | GPU,
+    world: int | None = None,
+    gpus_per_node: int = 8,
+    lengths: Lengths | None = None,
+    efficiency: Efficiency | None = None,
+    exact_refit: bool = True,
+) -> PlannedStep:
+    """Plan one step. Pure: reads the config and the model's config.json, touches no device.
+
+    Args:
+        world: ranks; none takes ``default_world``.
+        lengths: mean tokens of prompts and completions, for the times; none assumes them.
+        exact_refit: run the reshard planner (seconds at many ranks); false takes a bound of its buckets.
+
+    Raises:
+        UserError: unknown GPU or model, or a layout that a run would refuse.
+    """
+    gpu = gpu_named(gpu) if isinstance(gpu, str) else gpu
+    model = planned_model(config.model.path, config.model.dtype)
+    world = world or default_world(config, gpus_per_node)
+    layout = layout_of(config, model.architecture, world, gpus_per_node)
+    lengths = lengths or assumed_lengths(config)
+    refit = (planned_refit if exact_refit else bounded_refit)(model, layout)
+    memory = memory_plan(model, config, layout, gpu, lengths, refit)
+    time = time_plan(model, config, layout, gpu, memory.engine, lengths, refit, efficiency or Efficiency())
+    return PlannedStep(config, model, gpu, layout, lengths, memory, time)
+
+
+def changed(config: Config, changes: dict[str, Any]) -> Config:
+    """A copy of ``config`` with options set by dotted name."""
+    found = copy.deepcopy(config)
+    for name, value in changes.items():
+        section, option = name.split(".")
+        setattr(getattr(found, section), option, value)
+    return found

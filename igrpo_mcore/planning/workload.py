@@ -1,0 +1,96 @@
+"""The tokens of a step: assumed lengths, and the packing of the run itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from igrpo_mcore.config.schema import Config, Selection
+from igrpo_mcore.policy.packing import micro_batches, split_by_tokens
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean lengths in tokens. Memory is planned at the limits of the recipe, time at these."""
+
+    prompt: int
+    completion: int
+
+
+def assumed_lengths(config: Config) -> Lengths:
+    """Without anything measured: prompts of 256 tokens, completions of half their budget."""
+    rollout = config.rollout
+    return Lengths(min(256, rollout.max_prompt_tokens), max(1, rollout.max_completion_tokens // 2))
+
+
+@dataclass(frozen=True)
+class RolloutStage:
+    """One sampling stage: ``prompts`` of ``prompt`` tokens, ``samples`` completions after each."""
+
+    name: str
+    prompts: int
+    samples: int
+    prompt: int
+    completion: int
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """The update of one data-parallel rank. ``count`` micro-batches a mini-batch."""
+
+    count: int
+    tokens_per_step: int
+    head_rows_per_step: int
+    mean_length: float
+
+
+def rollout_stages(config: Config, lengths: Lengths) -> list[RolloutStage]:
+    """The stages of a step over all engines: drafts under q, refinements under q' (or one of N + G)."""
+    rollout, prompts = config.rollout, config.train.prompts_per_step
+    if rollout.selection == Selection.none:
+        samples = rollout.num_drafts + rollout.num_refinements
+        return [RolloutStage("refinements", prompts, samples, lengths.prompt, lengths.completion)]
+    second = min(rollout.max_prompt_tokens, lengths.prompt + lengths.completion)
+    return [
+        RolloutStage("drafts", prompts, rollout.num_drafts, lengths.prompt, lengths.completion),
+        RolloutStage("refinements", prompts, rollout.num_refinements, second, lengths.completion),
+    ]
+
+
+def trained_stages(config: Config, lengths: Lengths) -> list[RolloutStage]:
+    """The stages whose completions the update is taken on."""
+    stages = rollout_stages(config, lengths)
+    return stages if config.objective.draft_weight else stages[-1:]
+
+
+def update_of(config: Config, lengths: Lengths, dp: int) -> MicroBatches:
+    """Deal and pack a mini-batch as ``Policy`` does, all sequences at their mean length."""
+    stages = trained_stages(config, lengths)
+    prompts = config.train.prompts_per_step // config.train.mini_batches
+    sequences = tuple(s.prompt + s.completion for s in stages for _ in range(prompts * s.samples))
+    rows = sum(s.completion * prompts * s.samples for s in stages)
+    count = _micro_batch_count(sequences, dp, config.train.micro_batch_tokens)
+    steps = config.train.mini_batches
+    return MicroBatches(count, sum(sequences) * steps, rows * steps, sum(sequences) / len(sequences))
+
+
+@lru_cache(maxsize=4096)
+def _micro_batch_count(lengths: Sequence[int], dp: int, budget: int) -> int:
+    listed = list(lengths)
+    return max(len(micro_batches(listed, part, budget)) for part in split_by_tokens(listed, dp))
+
+
+def largest_micro_batch(config: Config, tp: int) -> int:
+    """Most tokens that one micro-batch can hold: the budget, one sequence of the greatest length where
+    that is more, and never more than a whole mini-batch."""
+    rollout = config.rollout
+    longest = rollout.max_prompt_tokens + rollout.max_completion_tokens
+    groups = rollout.num_refinements + rollout.num_drafts  # drafts train too with draft_weight
+    whole = config.train.prompts_per_step // config.train.mini_batches * groups * longest
+    return -(-max(min(config.train.micro_batch_tokens, whole), longest) // tp) * tp
+
+
+def most_head_rows(config: Config, lengths: Lengths, tokens: int) -> int:
+    """Most response rows among ``tokens``: full completions after the shortest prompts to expect."""
+    stage = min(trained_stages(config, lengths), key=lambda s: s.prompt)
+    completion = config.rollout.max_completion_tokens
+    return -(-tokens * completion // (completion + stage.prompt))

@@ -29,5 +29,5 @@ fi
 echo "igrpo setup: making $venv (about 6.5 GB, 1 to 3 minutes)"
 if [ -n "$python" ]; then "$python" -m venv "$venv"; else uv venv --seed --python 3.12 "$venv"; fi
 "$venv/bin/python" -m pip install -q --disable-pip-version-check "uv>=0.9"
-"$venv/bin/uv" pip install -q --python "$venv/bin/python" --no-deps -r requirements-cpu.txt
+"$venv/bin/uv" pip install -q --compile-bytecode --python "$venv/bin/python" --no-deps -r requirements-cpu.txt
 "$venv/bin/uv" pip install -q --python "$venv/bin/python" --no-deps -e .

@@ -81,6 +81,11 @@ def make_tiny_checkpoint(family: str, out: Path, seed: int = 0, warm_up: WarmUp 
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(hf_config, dtype=torch.float32)
         parameters = sum(p.numel() for p in model.parameters())
+        with torch.no_grad():
+            # transformers zeroes the padding token's row, where RMSNorm's gradient is a thousandfold: one
+            # sampled padding token would drown a step's gradient
+            embedding = model.get_input_embeddings().weight
+            embedding[tokenizer.pad_token_id].normal_(0, float(embedding.std()))
         model.save_pretrained(start)
         tokenizer.save_pretrained(start)
         config = _config(start, warm_up, seed)

@@ -1,4 +1,4 @@
-"""The command line: ``igrpo train | config | tiny``."""
+"""The command line: ``igrpo train | verify | config | plan | tiny | bench``."""
 
 import os
 import sys
@@ -31,25 +31,39 @@ Overrides = Annotated[
 @app.command()
 def train(recipe: Recipe, overrides: Overrides = None) -> None:
     """Train by a recipe: starts the local ranks it needs, or joins torchrun's or srun's."""
+    _in_ranks("train", recipe, overrides)
+
+
+@app.command()
+def verify(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Load, reshard and push, then compare every tensor and the log-probs of sampler and trainer."""
+    _in_ranks("verify", recipe, overrides)
+
+
+def _in_ranks(command: str, recipe: Path, overrides: list[str] | None) -> None:
     from igrpo_mcore.config.load import load_config
     from igrpo_mcore.launch import adopt_slurm_environment, in_job, start_local_ranks
     from igrpo_mcore.preflight import local_ranks, preflight
     from igrpo_mcore.report.run_folder import free_name
 
-    config = load_config(recipe, overrides)
-    config.run.name = config.run.name or free_name(config.run, recipe.stem)
+    options = load_config(recipe, overrides)
+    options.run.name = options.run.name or free_name(options.run, recipe.stem)
     adopt_slurm_environment()
     if in_job():
         if os.environ["RANK"] == "0" and os.environ.get(CHECKED) != "1":
-            preflight(config, int(os.environ["WORLD_SIZE"]))
+            preflight(options, int(os.environ["WORLD_SIZE"]))
         from igrpo_mcore.trainer import Trainer
+        from igrpo_mcore.verify import verify as verify_run
 
-        Trainer(config).run()
+        if command == "train":
+            Trainer(options).run()
+        else:
+            verify_run(options)
         return
-    ranks = local_ranks(config)
-    preflight(config, ranks)
+    ranks = local_ranks(options)
+    preflight(options, ranks)
     os.environ[CHECKED] = "1"
-    arguments = ["train", str(recipe), *(overrides or []), f"run.name={config.run.name}"]
+    arguments = [command, str(recipe), *(overrides or []), f"run.name={options.run.name}"]
     raise SystemExit(start_local_ranks(ranks, arguments))
 
 
@@ -75,6 +89,34 @@ def tiny(
         f"{out}: {stats.parameters / 1e6:.2f} M parameters, {stats.steps} warm-up steps, "
         f"single-shot accuracy {stats.accuracy:.2f}"
     )
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    gpu: Annotated[str, typer.Option(help="h100-80g, h200, a100-80g or b200.")] = "h100-80g",
+    nodes: Annotated[int | None, typer.Option(help="Nodes; none takes the fewest for the layout.")] = None,
+    gpus_per_node: Annotated[int, typer.Option(help="GPUs a node.")] = 8,
+    search: Annotated[bool, typer.Option(help="Propose the best layouts for that many GPUs.")] = False,
+    json: Annotated[bool, typer.Option(help="Print JSON.")] = False,
+) -> None:
+    """Say what each phase of a step needs and takes, and whether it fits, before submitting."""
+    from igrpo_mcore.planning.command import run_plan
+
+    raise SystemExit(run_plan(recipe, overrides, gpu, nodes, gpus_per_node, search, json))
+
+
+bench = typer.Typer(no_args_is_help=True, help="Benchmarks.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command("kernels", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench_kernels(context: typer.Context) -> None:
+    """The loss kernels against their peers; options are those of `python -m igrpo_kernels.bench`."""
+    from igrpo_kernels.bench.cli import main as run_bench
+
+    raise SystemExit(run_bench(context.args))
 
 
 def main() -> None:

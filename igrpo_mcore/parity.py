@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -63,17 +64,16 @@ def compare(batches: Sequence[Sequence[TrainingSequence]], logprobs: Sequence[di
     )
 
 
-def require(parity: Parity, threshold: float, suspects: Sequence[str] = ()) -> None:
+def refuse(parity: Parity, threshold: float, suspects: Sequence[str] = ()) -> NoReturn:
     """Refuse to train on samples that the trainer does not agree with.
 
     Raises:
-        UserError: the difference is above the threshold; names what the pattern of the differences
-            and the tensors found to differ (``suspects``) point at.
+        UserError: always; names the tensors found to differ (``suspects``), or else what the pattern
+            of the differences points at.
     """
-    if parity.max_abs_diff <= threshold:
-        return
     if suspects:
-        hint = f"these weights differ between trainer and sampler: {', '.join(suspects)}"
+        more = f" and {len(suspects) - 8} more" if len(suspects) > 8 else ""
+        hint = f"these weights differ between trainer and sampler: {', '.join(suspects[:8])}{more}"
     elif parity.first_token_diff <= threshold:
         hint = (
             "the first token of every completion agrees and later ones do not, which points at state carried "

@@ -36,6 +36,7 @@ from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.types import PromptRollout, TrainingSequence
 from igrpo_mcore.weights import WeightSync, load_hf_weights
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
+from igrpo_mcore.weights.verify import verify_weights
 
 
 class Trainer:
@@ -45,7 +46,7 @@ class Trainer:
         """Build everything: data, process groups, policy, reference, engine, rewards.
 
         Raises:
-            UserError: what preflight checks, a checkpoint that does not fit, an existing run folder.
+            UserError: what preflight checks, and a checkpoint that does not fit.
         """
         self.config = config
         hf_config = load_hf_config(config.model.path)
@@ -66,7 +67,9 @@ class Trainer:
             entropy_coef=config.objective.entropy_coef,
             temperature=config.rollout.temperature,
         )
-        self.report = RunReport(config, tokenizer.decode) if is_main_rank() else None
+        self.decode = tokenizer.decode
+        self.report: RunReport | None = None
+        self.seconds: dict[str, float] = {}
 
         start_process_groups(config.parallel, config.train.seed)
         self.policy = Policy(config, architecture, config.train.steps * config.train.mini_batches)
@@ -81,11 +84,11 @@ class Trainer:
         )
         self.rewards = RewardPool(config.reward) if self.engine.is_first_rank else None
         self.scorer = SharedScorer(self.rewards, self.engine.group)
-        self.seconds: dict[str, float] = {}
 
     def run(self) -> None:
-        """Train for ``train.steps`` steps, then close everything in order."""
-        if self.report:
+        """Train for ``train.steps`` steps and leave the run's folder (rank 0); then ``close``."""
+        if is_main_rank():
+            self.report = RunReport(self.config, self.decode)
             self.report.start()
         try:
             self.push()
@@ -97,6 +100,10 @@ class Trainer:
             raise
         if self.report:
             self.report.finish()
+        self.close()
+
+    def close(self) -> None:
+        """End the reward workers, then the engine, which takes the process groups with it."""
         if self.rewards:
             self.rewards.close()
         self.engine.close()
@@ -158,9 +165,16 @@ class Trainer:
         with self.phase("logprobs"):
             found = [self.policy.logprobs(batch) for batch in batches]
             measured = parity.compare(batches, found) if due else None
-        if measured:
-            parity.require(measured, parity.threshold_of(self.config))
+        if measured and measured.max_abs_diff > parity.threshold_of(self.config):
+            parity.refuse(measured, parity.threshold_of(self.config), self.suspects())
         return (list(found) if len(batches) > 1 else [None]), measured
+
+    def suspects(self) -> list[str]:
+        """The tensors that differ between policy and engine, by checksum and bit by bit."""
+        if self.engine.asleep:
+            return []
+        found = verify_weights(self.sync, engine_model=self.engine.model).mismatches
+        return sorted({mismatch.tensor for mismatch in found})
 
     def reference_logprobs(self, batches: list[list[TrainingSequence]]) -> list[dict[int, Tensor] | None]:
         """log π_ref of every mini-batch; nothing is computed where β = 0."""

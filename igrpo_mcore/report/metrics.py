@@ -76,7 +76,7 @@ def _wandb(run_dir: Path, config: RunConfig, resolved: Mapping[str, Any]) -> Any
         return wandb.init(
             project=config.wandb_project,
             name=config.name,
-            id=config.name.replace("/", "-"),
+            id=str(config.name).replace("/", "-"),
             resume="allow",
             dir=str(run_dir),
             config=dict(resolved),

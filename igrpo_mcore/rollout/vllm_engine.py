@@ -58,6 +58,7 @@ class VLLMEngine:
         self.count = world_size // rollout.tp
         self.index = dist.get_rank() // rollout.tp
         self._tokenizer = tokenizer
+        self._asleep = False
         _set_environment()
         with _trainer_state_kept(), _private_shared_memory():
             _register_architecture(model_path)
@@ -66,6 +67,16 @@ class VLLMEngine:
 
         self.group: dist.ProcessGroup = get_tp_group().cpu_group
         self._model = self._llm.llm_engine.model_executor.driver_worker.worker.model_runner.get_model()
+
+    @property
+    def model(self):
+        """vLLM's module of this rank, for reading its weights back."""
+        return self._model
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the engine's weights are gone until it is woken and pushed to."""
+        return self._asleep
 
     @property
     def is_first_rank(self) -> bool:
@@ -130,11 +141,13 @@ class VLLMEngine:
         """Discard weights and KV cache on the GPU (vLLM's sleep level 2): weights are pushed anew anyway."""
         if has_cuda():
             self._llm.sleep(level=2)
+            self._asleep = True
 
     def wake(self, what: EngineMemory) -> None:
         """Allocate ``what`` again on the GPU."""
         if has_cuda():
             self._llm.wake_up(tags=[what.value])
+            self._asleep = False
 
     def close(self) -> None:
         """Shut vLLM down on all ranks together; it destroys the default process group as well."""

@@ -54,10 +54,7 @@ def main() -> None:
     seen["weights_after"] = weights.tensors
     if dist.get_rank() == 0:
         torch.save(seen, out)
-        trainer.report.finish(completed=False)
-    if trainer.rewards:
-        trainer.rewards.close()
-    trainer.engine.close()
+    trainer.close()
     sys.stdout.flush()
     os._exit(0)
 

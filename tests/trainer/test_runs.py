@@ -81,9 +81,7 @@ def test_a_rank_that_dies_ends_the_job_with_its_message(recipe):
                 time.sleep(0.2)
             children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
             ranks = [
-                int(child)
-                for child in children
-                if b"RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes()
+                int(child) for child in children if b"RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes()
             ]
             os.kill(ranks[0], signal.SIGKILL)
             assert job.wait(60) != 0

@@ -45,6 +45,7 @@ def row_stats_kernel(
     R: tl.constexpr,
     L: tl.constexpr,
     K: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     C: tl.constexpr = L * K
     row = tl.program_id(0) * R + tl.arange(0, R)
@@ -58,18 +59,21 @@ def row_stats_kernel(
     m = tl.full((R, L), LOWEST, tl.float32)
     s = tl.zeros((R, L), tl.float32)
     u = tl.zeros((R, L), tl.float32)
-    column = tl.arange(0, L)[:, None] * K + tl.arange(0, K)[None, :]
-    tile = base[:, None, None] + column[None, :, :]
-    # whole tiles carry no column mask, so their loads stay vectors whatever the vocabulary's size
-    anything = tl.max(read.to(tl.int32), 0)
-    whole = valid_columns // C * C * anything
-    for start in range(0, whole, C):
-        x = tl.load(tile + start, mask=read[:, None, None], other=-float("inf")).to(tl.float32)
-        m, s, u = _fold(x, m, s, u, to_log2)
-    for start in range(whole, valid_columns * anything, C):
-        mask = read[:, None, None] & (start + column < valid_columns)[None, :, :]
-        x = tl.load(tile + start, mask=mask, other=-float("inf")).to(tl.float32)
-        m, s, u = _fold(x, m, s, u, to_log2)
+    column = (tl.arange(0, L)[:, None] * K + tl.arange(0, K)[None, :])[None, :, :]
+    tile = base[:, None, None] + column
+    # a program without a row to read walks over nothing
+    end = valid_columns * tl.max(read.to(tl.int32), 0)
+    whole = end // C * C
+    # whole tiles carry no column mask, so their loads are vectors whatever the vocabulary's size; naming the
+    # stages makes Triton fetch the next tiles while this one is summed
+    for start in tl.range(0, whole, C, num_stages=STAGES):
+        mask = read[:, None, None]
+        x = tl.load(tile + start) if R == 1 else tl.load(tile + start, mask=mask, other=-float("inf"))
+        m, s, u = _fold(x.to(tl.float32), m, s, u, to_log2)
+    for start in range(whole, end, C):
+        mask = read[:, None, None] & (start + column < valid_columns)
+        x = tl.load(tile + start, mask=mask, other=-float("inf"))
+        m, s, u = _fold(x.to(tl.float32), m, s, u, to_log2)
 
     largest = tl.max(m, 1)
     rise = tl.maximum(m - largest[:, None], FARTHEST)
@@ -115,13 +119,11 @@ def merge_kernel(stats, rows, T, inv_temperature, W: tl.constexpr, B: tl.constex
 
 
 @triton.jit
-def _gradient(source, sink, mask, keep, valid, is_target, m, log2_s, constant, slope, at_target, to_log2):
-    """p (constant + slope d) + at_target at the target, for a tile [R, L, K] from source to sink."""
-    x = tl.load(source, mask=mask & keep, other=0.0).to(tl.float32)
-    d = tl.maximum(x - m, FARTHEST)
+def _gradient(x, is_target, m, log2_s, constant, slope, at_target, to_log2):
+    """p (constant + slope d) + at_target at the target, for logits [R, L, K]."""
+    d = tl.maximum(x.to(tl.float32) - m, FARTHEST)
     p = tl.exp2(d * to_log2 - log2_s)
-    grad = p * (constant + slope * d) + tl.where(is_target, at_target, 0.0)
-    tl.store(sink, tl.where(keep & valid, grad, 0.0).to(sink.dtype.element_ty), mask=mask)
+    return p * (constant + slope * d) + tl.where(is_target, at_target, 0.0)
 
 
 @triton.jit(do_not_specialize=["T", "vocab_start", "valid_columns", "columns"])
@@ -142,8 +144,12 @@ def logits_grad_kernel(
     R: tl.constexpr,
     L: tl.constexpr,
     K: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
-    """A thread writes where it has read and nowhere else, so ``out`` may be ``logits`` without a barrier."""
+    """``out`` may be ``logits``: a tile is written after it has been read, and no two tiles overlap.
+
+    The target's logit is not read again, so that nothing depends on the order of the tiles.
+    """
     C: tl.constexpr = L * K
     row = tl.program_id(0) * R + tl.arange(0, R)
     inside = row < T
@@ -152,9 +158,9 @@ def logits_grad_kernel(
     m = tl.load(rows + row, mask=inside, other=0.0)[:, None, None]
     log2_s = (tl.load(rows + T + row, mask=inside, other=0.0) * LOG2_E)[:, None, None]
     mean = tl.load(rows + 2 * T + row, mask=inside, other=0.0)
-    y = (tl.load(target + row, mask=inside, other=-1) - vocab_start)[:, None, None]
-    # a target outside the shard's real columns gets nothing here
-    y = tl.where(y < valid_columns, y, -1)
+    # a target outside the shard's real columns gets nothing here; within it 32 bits hold it
+    y = tl.load(target + row, mask=inside, other=-1) - vocab_start
+    y = tl.where((y >= 0) & (y < valid_columns), y, -1).to(tl.int32)[:, None, None]
 
     # -(g + h (d/τ - mean)) / τ = constant + slope d
     factor = tl.load(scale).to(tl.float32) * inv_temperature
@@ -163,24 +169,33 @@ def logits_grad_kernel(
     slope = (-h * inv_temperature * factor)[:, None, None]
     to_log2 = inv_temperature * LOG2_E
 
-    keep = ((g != 0) | (h != 0))[:, None, None]
+    keep = (g != 0) | (h != 0)
+    any_kept = tl.max(keep.to(tl.int32), 0)
+    keep = keep[:, None, None]
     inside = inside[:, None, None]
     column = (tl.arange(0, L)[:, None] * K + tl.arange(0, K)[None, :])[None, :, :]
     source = logits + (row.to(tl.int64) * stride)[:, None, None] + column
     sink = out + (row.to(tl.int64) * stride_out)[:, None, None] + column
-    whole = columns // C * C
-    for start in range(0, whole, C):
-        c = start + column
-        _gradient(
-            *(source + start, sink + start, inside, keep, c < valid_columns, c == y),
-            *(m, log2_s, constant, slope, at_target, to_log2),
-        )
-    for start in range(whole, columns, C):
-        c = start + column
-        _gradient(
-            *(source + start, sink + start, inside & (c < columns), keep, c < valid_columns, c == y),
-            *(m, log2_s, constant, slope, at_target, to_log2),
-        )
+    kind = out.dtype.element_ty
+    # whole tiles of real columns without a mask, then what is left with one; a program whose rows have no
+    # gradient reads nothing and only writes zeros
+    whole = valid_columns * any_kept // C * C
+    for start in tl.range(0, whole, C, num_stages=STAGES):
+        x = tl.load(source + start) if R == 1 else tl.load(source + start, mask=keep, other=0.0)
+        grad = _gradient(x, column == y - start, m, log2_s, constant, slope, at_target, to_log2)
+        if R == 1:
+            tl.store(sink + start, grad.to(kind))
+        else:
+            tl.store(sink + start, tl.where(keep, grad, 0.0).to(kind), mask=inside)
+    for start in range(whole, columns * any_kept, C):
+        real = keep & (start + column < valid_columns)
+        x = tl.load(source + start, mask=real, other=0.0)
+        grad = _gradient(x, column == y - start, m, log2_s, constant, slope, at_target, to_log2)
+        mask = inside & (start + column < columns)
+        tl.store(sink + start, tl.where(real, grad, 0.0).to(kind), mask=mask)
+    for start in range(columns * any_kept, columns, C):
+        mask = inside & (start + column < columns)
+        tl.store(sink + start, tl.zeros((R, L, K), kind), mask=mask)
 
 
 @triton.jit(do_not_specialize=["T"])

@@ -140,4 +140,4 @@ def _tiles(logits_TV: torch.Tensor) -> Tiles:
 
 
 def _shape(tile: Tile) -> dict[str, int]:
-    return {"R": tile.rows, "L": tile.lanes, "K": tile.vector, "num_warps": tile.warps}
+    return {"R": tile.rows, "L": tile.lanes, "K": tile.vector, "STAGES": tile.stages, "num_warps": tile.warps}

@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark with the arguments ``argv`` (default: the process's); returns the exit status."""
     options = _options(argv)
     torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
     to = sys.stderr if options.json else sys.stdout
     start = time.perf_counter()
     outcome = _run(options, lambda line: print(line, file=to, flush=True))
@@ -68,6 +69,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--chunk-tokens", type=int, default=1024, help="rows of a chunk of the linear form")
     parser.add_argument("--dtype", choices=sorted(DTYPES))
     parser.add_argument("--repeats", type=int, help="timed calls; the median counts")
+    parser.add_argument("--threads", type=int, default=1, help="of a CPU; 1 is what a rank of a CPU run has")
     parser.add_argument("--entropy", action="store_true", help="with an entropy bonus, forms that have one")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile of the eager form")
     parser.add_argument("--json", action="store_true", help="JSON on stdout, progress on stderr")

@@ -11,8 +11,8 @@ from igrpo_mcore.planning.advice import advise
 from igrpo_mcore.planning.gpus import gpu_named
 from igrpo_mcore.planning.limits import limits
 from igrpo_mcore.planning.plan import PlannedStep, planned_step
-from igrpo_mcore.planning.report import as_json, print_plan
-from igrpo_mcore.planning.search import search
+from igrpo_mcore.planning.report import print_plan, to_json
+from igrpo_mcore.planning.search import search as best_layouts
 
 FITS, DOES_NOT_FIT = 0, 3
 PLAIN_WIDTH = 110
@@ -24,8 +24,8 @@ def run_plan(
     gpu: str = "h100-80g",
     nodes: int | None = None,
     gpus_per_node: int = 8,
-    search_layouts: bool = False,
-    json_output: bool = False,
+    search: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Plan a recipe and print it. Needs no GPU, no weights and no network.
 
@@ -44,9 +44,9 @@ def run_plan(
     world = nodes * gpus_per_node if nodes else None
     step = planned_step(config, gpu=gpu_named(gpu), world=world, gpus_per_node=gpus_per_node)
     found, changes = limits(step), advise(step)
-    proposals = search(step) if search_layouts else None
-    if json_output:
-        print(as_json(str(recipe), step, found, changes, proposals, notes_of(step)))
+    proposals = best_layouts(step) if search else None
+    if as_json:
+        print(to_json(str(recipe), step, found, changes, proposals, notes_of(step)))
     else:
         console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
         print_plan(console, str(recipe), step, found, changes, proposals, notes_of(step))

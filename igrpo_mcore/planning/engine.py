@@ -40,7 +40,7 @@ def _itemsize(architecture: Architecture) -> int:
 
 
 def kv_bytes_per_token(architecture: Architecture, tp: int) -> int:
-    """Keys and values of all attention layers on one engine rank; heads are replicated beyond their number."""
+    """Keys and values of all attention layers on one engine rank; heads are replicated beyond."""
     heads = max(1, architecture.kv_heads // tp)
     return architecture.pattern.count("*") * 2 * heads * architecture.head_dim * _itemsize(architecture)
 

@@ -66,13 +66,18 @@ def layout_of(config: Config, architecture: Architecture, world: int, gpus_per_n
 
 @dataclass(frozen=True)
 class Stage:
-    """The hybrid layers of one pipeline stage: ``layers`` are global numbers, ``symbols`` their kinds."""
+    """The hybrid layers of one pipeline stage: ``layers`` are global numbers, ``symbols`` their kinds;
+    ``chunks`` are the numbers again, by virtual chunk."""
 
     index: int
     first: bool
     last: bool
-    layers: tuple[int, ...]
+    chunks: tuple[tuple[int, ...], ...]
     symbols: str
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(layer for chunk in self.chunks for layer in chunk)
 
 
 def stages_of(architecture: Architecture, layout: Layout) -> tuple[Stage, ...]:
@@ -82,7 +87,7 @@ def stages_of(architecture: Architecture, layout: Layout) -> tuple[Stage, ...]:
     stages = []
     for stage in range(layout.pp):
         mine = range(stage, len(chunks), layout.pp)
-        layers = tuple(n for i in mine for n in range(starts[i], starts[i] + len(chunks[i])))
+        layers = tuple(tuple(range(starts[i], starts[i] + len(chunks[i]))) for i in mine)
         symbols = "".join(chunks[i] for i in mine)
         stages.append(Stage(stage, stage == 0, stage == layout.pp - 1, layers, symbols))
     return tuple(stages)

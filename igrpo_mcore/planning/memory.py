@@ -31,7 +31,7 @@ PHASES = ("rollout", "refit", "logprobs", "update")
 
 @dataclass(frozen=True)
 class PhaseMemory:
-    """One phase on its fullest rank: bytes by part, in the order of a bar; ``stage`` is its pipeline stage."""
+    """One phase on its fullest rank: bytes by part, in bar order; ``stage`` is its pipeline stage."""
 
     name: str
     parts: dict[str, int]

@@ -1,5 +1,6 @@
 """Exact parameter, gradient and optimizer bytes of each rank, from the run's own weight tables."""
 
+import itertools
 import math
 import re
 from dataclasses import dataclass
@@ -21,13 +22,17 @@ _BUCKET_ALIGNMENT = 128
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter as a rank of a stage holds it; ``padding`` are vocabulary rows that no token has."""
+    """One parameter as a rank of a stage holds it; ``padding`` are vocabulary rows that no token has.
+
+    ``shared`` marks a tied embedding that two stages hold; ``chunk`` is the virtual chunk it is in.
+    """
 
     name: str
     shape: tuple[int, ...]
     padding: int
     bytes_each: int
     shared: bool
+    chunk: int
 
     @property
     def numel(self) -> int:
@@ -84,7 +89,12 @@ def stage_parameters(model: PlannedModel, layout: Layout, stage: Stage) -> tuple
             shape = (rows, *shape[1:])
         shared = model.table.tied and layout.pp > 1 and rule.param in (EMBEDDING, OUTPUT)
         bytes_each = 4 if rule.param.endswith(_FP32_SUFFIXES) else itemsize
-        found.append(Parameter(rule.param, shape, padding, bytes_each, shared))
+        layer = _LAYER.match(rule.param)
+        if layer:
+            chunk = next(i for i, layers in enumerate(stage.chunks) if int(layer[1]) in layers)
+        else:
+            chunk = 0 if rule.param == EMBEDDING else len(stage.chunks) - 1
+        found.append(Parameter(rule.param, shape, padding, bytes_each, shared, chunk))
     return tuple(found)
 
 
@@ -132,8 +142,9 @@ def trainer_bytes(model: PlannedModel, layout: Layout, stage: Stage, dp_rank: in
     copy, two moments), 8 bytes an fp32 one, each divided over data-parallel ranks bucket by bucket.
     """
     parameters = gradients = optimizer = 0
-    for size in (2, 4):
-        group = [p for p in stage_parameters(model, layout, stage) if p.bytes_each == size]
+    held = stage_parameters(model, layout, stage)
+    for chunk, size in itertools.product(range(len(stage.chunks)), (2, 4)):
+        group = [p for p in held if p.chunk == chunk and p.bytes_each == size]
         if not group:
             continue
         length, spans = _buckets(group, layout.dp)

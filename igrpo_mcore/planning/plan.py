@@ -13,6 +13,8 @@ from igrpo_mcore.planning.refit import bounded_refit, planned_refit
 from igrpo_mcore.planning.timing import TimePlan, time_plan
 from igrpo_mcore.planning.workload import Lengths, assumed_lengths
 
+EXACT_REFIT_RANKS = 32
+
 
 @dataclass(frozen=True)
 class PlannedStep:
@@ -61,7 +63,8 @@ def planned_step(
     Args:
         world: ranks; none takes ``default_world``.
         lengths: mean tokens of prompts and completions, for the times; none assumes them.
-        exact_refit: run the reshard planner (seconds at many ranks); false takes a bound of its buckets.
+        exact_refit: run the reshard planner, up to 32 ranks (its time grows with their square); else
+            its buckets and bytes are bounded.
 
     Raises:
         UserError: unknown GPU or model, or a layout that a run would refuse.
@@ -71,7 +74,8 @@ def planned_step(
     world = world or default_world(config, gpus_per_node)
     layout = layout_of(config, model.architecture, world, gpus_per_node)
     lengths = lengths or assumed_lengths(config)
-    refit = (planned_refit if exact_refit else bounded_refit)(model, layout)
+    exact = exact_refit and world <= EXACT_REFIT_RANKS
+    refit = (planned_refit if exact else bounded_refit)(model, layout)
     memory = memory_plan(model, config, layout, gpu, lengths, refit)
     time = time_plan(model, config, layout, gpu, memory.engine, lengths, refit, efficiency or Efficiency())
     return PlannedStep(config, model, gpu, layout, lengths, memory, time)

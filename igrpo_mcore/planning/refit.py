@@ -14,7 +14,7 @@ from igrpo_mcore.weights.sync import DEFAULT_BUCKET_BYTES
 
 @dataclass(frozen=True)
 class Refit:
-    """One push: bytes that all ranks send together, and the most a rank holds for the two buckets in flight."""
+    """One push: bytes that all ranks send together, and the most a rank holds for two buckets in flight."""
 
     bytes_moved: int
     bucket_bytes: int

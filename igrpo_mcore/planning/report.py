@@ -168,7 +168,7 @@ def print_plan(
         console.print(_proposals(f"Best layouts of {layout.world} GPUs", rows) if rows else "No layout fits.")
 
 
-def as_json(
+def to_json(
     recipe: str,
     step: PlannedStep,
     found: Limits,

@@ -90,7 +90,6 @@ def largest_micro_batch(config: Config, tp: int) -> int:
 
 
 def most_head_rows(config: Config, lengths: Lengths, tokens: int) -> int:
-    """Most response rows among ``tokens``: full completions after the shortest prompts to expect."""
-    stage = min(trained_stages(config, lengths), key=lambda s: s.prompt)
+    """Most response rows among ``tokens``: full completions after bare prompts (a draft may be left out)."""
     completion = config.rollout.max_completion_tokens
-    return -(-tokens * completion // (completion + stage.prompt))
+    return -(-tokens * completion // (completion + min(lengths.prompt, config.rollout.max_prompt_tokens)))

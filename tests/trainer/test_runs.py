@@ -89,3 +89,17 @@ def test_a_rank_that_dies_ends_the_job_with_its_message(recipe):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(job.pid, signal.SIGKILL)
     assert "rank 1 was ended by signal 9" in log.read_text()
+
+
+@pytest.mark.parametrize("kind", ["reinforce", "cispo", "gspo"])
+def test_other_objectives_run_and_log(recipe, kind):
+    status, output = igrpo(
+        *("train", recipe, REWARD, f"run.name={kind}", f"objective.kind={kind}"),
+        *("parallel.tp=1", "parallel.sp=false", "train.steps=2", "rollout.selection=none"),
+    )
+    assert status == 0, output[-4000:]
+    for step in metrics(recipe, kind):
+        assert step["policy/grad_norm"] > 0
+        assert 0 < step["policy/head_rows_share"] < 1
+        for name in ("policy/loss", "policy/entropy", "policy/clip_fraction", "policy/kl"):
+            assert step[name] is not None

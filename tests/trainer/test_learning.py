@@ -14,7 +14,8 @@ from tests.support.ranks import ROOT, igrpo
 pytestmark = pytest.mark.slow
 
 # two ranks hold a policy replica and an engine each: the fastest layout on 2 cores
-LAYOUT = (
+LAYOUT = ["parallel.tp=1", "parallel.pp=1", "parallel.dp=2", "parallel.sp=false"]
+LAYOUT += ["rollout.tp=1", "run.tensorboard=false"]
     ["parallel.tp=1", "parallel.pp=1", "parallel.dp=2", "parallel.sp=false", "rollout.tp=1", "run.tensorboard=false"]
 )
 VARIANTS = {

@@ -43,7 +43,7 @@ class WarmUp:
     arithmetic is learned sooner from them. From there on drafts come in ``draft_shares``.
     """
 
-    target: float = 0.3
+    target: float = 0.2
     most_steps: int = 400
     check_every: int = 5
     batch: int = 64

@@ -14,10 +14,10 @@ from tests.support.ranks import ROOT, igrpo
 pytestmark = pytest.mark.slow
 
 # two ranks hold a policy replica and an engine each: the fastest layout on 2 cores
-LAYOUT = ["parallel.tp=1", "parallel.pp=1", "parallel.dp=2", "parallel.sp=false"]
-LAYOUT += ["rollout.tp=1", "run.tensorboard=false"]
-    ["parallel.tp=1", "parallel.pp=1", "parallel.dp=2", "parallel.sp=false", "rollout.tp=1", "run.tensorboard=false"]
-)
+LAYOUT = [
+    *("parallel.tp=1", "parallel.pp=1", "parallel.dp=2", "parallel.sp=false"),
+    *("rollout.tp=1", "run.tensorboard=false"),
+]
 VARIANTS = {
     "plain-grpo": ["rollout.selection=none"],
     "drafts-trained": ["objective.draft_weight=1"],

@@ -14,7 +14,7 @@ from igrpo_mcore.planning.plan import PlannedStep, planned_step
 from igrpo_mcore.planning.report import print_plan, to_json
 from igrpo_mcore.planning.search import search as best_layouts
 
-FITS, DOES_NOT_FIT = 0, 3
+FITS, DOES_NOT_FIT = 0, 2
 PLAIN_WIDTH = 110
 
 
@@ -33,7 +33,7 @@ def run_plan(
         nodes: none takes the fewest whole nodes that hold the recipe's layout.
 
     Returns:
-        0 where it fits, 3 where it does not.
+        0 where it fits, 2 where it does not.
 
     Raises:
         UserError: unknown recipe, option, model or GPU, or a layout that a run would refuse.

@@ -219,7 +219,7 @@ def test_command_exit_codes_and_json(capsys):
     assert plan["margin_bytes"] == plan["capacity_bytes"] - max(
         p["total_bytes"] for p in plan["phases"].values()
     )
-    assert run_plan(recipe, nodes=1) == 3
+    assert run_plan(recipe, nodes=1) == 2
     text = capsys.readouterr().out
     assert "\x1b" not in text  # plain where it is no terminal
     assert "What to change" in text

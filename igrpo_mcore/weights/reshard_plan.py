@@ -21,6 +21,10 @@ from igrpo_mcore.weights.table import Table
 ALIGNMENT = 4
 """Each run starts at a multiple of this many bytes in a message, so that types can be mixed."""
 
+ALONE_BYTES = 1 << 20
+"""A run of this size is a message of its own, sent from the parameter and received into the
+assembled tensor where both are contiguous; smaller ones are packed into one message a peer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:
@@ -45,6 +49,10 @@ class Transfer:
         """Bytes in a message, alignment included."""
         size = run_bytes(tensor, self.run, dtype)
         return -(-size // ALIGNMENT) * ALIGNMENT
+
+    def travels_alone(self, tensor: HFTensor, dtype: torch.dtype) -> bool:
+        """Whether the run is a message of its own."""
+        return run_bytes(tensor, self.run, dtype) >= ALONE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +189,7 @@ class _Planner:
         self.sent = [0] * len(held)
         self.moved = self.minimum = 0
         self.cells = source_cells(held)
+        self.copied: set[tuple[int, str, Run]] = set()
 
     def _gather(self, tensor: HFTensor, dest: int, wanted: Run) -> list[Transfer]:
         """Sources of ``wanted`` on rank ``dest``: itself, else the holder that has sent least so far."""
@@ -217,6 +226,31 @@ class _Planner:
         )
         return Arrival(tensor.name, runs, transfers, in_place)
 
+    def add_cost(self, cost: list[int], tensor: HFTensor, arrival: Arrival, dest: int) -> None:
+        """Add the bytes that ranks hold for an arrival, as ``transport`` does it, to ``cost``."""
+        assembled = not arrival.in_place and is_assembled(arrival, dest)
+        if assembled:
+            cost[dest] += sum(run_bytes(tensor, run, self.dtype) for run in arrival.runs)
+        for t in arrival.transfers:
+            if t.source == dest:
+                continue
+            size = t.payload(tensor, self.dtype)
+            alone = t.travels_alone(tensor, self.dtype)
+            if not (alone and assembled and tensor.dim == 0):
+                cost[dest] += size
+            if not alone:
+                cost[t.source] += size
+            elif not self._contiguous(tensor, t) and (t.source, t.tensor, t.run) not in self.copied:
+                self.copied.add((t.source, t.tensor, t.run))  # one copy serves all receivers
+                cost[t.source] += size
+
+    def _contiguous(self, tensor: HFTensor, t: Transfer) -> bool:
+        """Whether the source sends from the parameter itself: rows, or all columns, in the right type."""
+        holding = self.held[t.source][t.param]
+        if holding.dtype != (torch.float32 if tensor.keep_dtype else self.dtype):
+            return False
+        return tensor.dim == 0 or t.run.length == sum(s.run.length for s in holding.segments)
+
 
 def plan_reshard(
     table: Table,
@@ -251,12 +285,7 @@ def plan_reshard(
                     continue
                 arrival = planner.arrival(tensor, dest, runs)
                 entries.append((dest, arrival))
-                for t in arrival.transfers:
-                    if t.source != dest:
-                        cost[t.source] += t.payload(tensor, wire_dtype)
-                        cost[dest] += t.payload(tensor, wire_dtype)
-                if not arrival.in_place and is_assembled(arrival, dest):
-                    cost[dest] += sum(run_bytes(tensor, run, wire_dtype) for run in arrival.runs)
+                planner.add_cost(cost, tensor, arrival, dest)
         if any(open_cost) and max(map(sum, zip(open_cost, cost, strict=True))) > bucket_bytes:
             buckets.append(Bucket())
             open_cost = [0] * world

@@ -1,5 +1,6 @@
 """Carry a plan out: pack, exchange peer to peer, assemble; two buckets in flight at most."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from igrpo_mcore.weights.local import LocalShard
 from igrpo_mcore.weights.reshard_plan import Arrival, Bucket, ReshardPlan, Transfer, is_assembled
-from igrpo_mcore.weights.rules import HFTensor
+from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
 from igrpo_mcore.weights.table import Table
 
@@ -21,21 +22,19 @@ class Meter:
 
     exchange_s: float = 0.0
     assemble_s: float = 0.0
-    bytes_sent: int = 0
     held: int = 0
     peak: int = 0
-
-    def hold(self, size: int) -> None:
-        self.held += size
-        self.peak = max(self.peak, self.held)
 
 
 @dataclass
 class _InFlight:
-    works: list
-    sent: dict[int, Tensor]
-    received: dict[int, Tensor]
-    size: int = field(default=0)
+    """A bucket under way: its pending messages and the memory that it holds on this rank."""
+
+    works: list = field(default_factory=list)
+    sent: list[Tensor] = field(default_factory=list)
+    arrived: dict[Transfer, Tensor] = field(default_factory=dict)
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    size: int = 0
 
 
 class Transport:
@@ -59,18 +58,19 @@ class Transport:
             started = time.perf_counter()
             current, coming = coming, None
             assert current is not None
-            coming = self._post(buckets[i + 1], meter) if i + 1 < len(buckets) else None
+            if i + 1 < len(buckets):
+                coming = self._post(buckets[i + 1], meter)
             for work in current.works:
                 work.wait()
             meter.exchange_s += time.perf_counter() - started
             started = time.perf_counter()
-            ready, assembled = self._assemble(bucket, current, meter)
-            meter.assemble_s += time.perf_counter() - started
-            size = current.size + assembled
+            ready = [(a.tensor, self._finish(a, current)) for a in bucket.arrivals]
+            size = current.size
             del current
+            meter.assemble_s += time.perf_counter() - started
             while ready:  # hand over and let go, one by one
                 yield ready.pop(0)
-            meter.hold(-size)
+            meter.held -= size
 
     def _as_sent(self, tensor: HFTensor) -> torch.dtype:
         return torch.float32 if tensor.keep_dtype else self._dtype
@@ -78,21 +78,34 @@ class Transport:
     def _shape(self, tensor: HFTensor, length: int) -> tuple[int, ...]:
         return (*tensor.shape[: tensor.dim], length, *tensor.shape[tensor.dim + 1 :])
 
-    def _message(self, transfers: list[Transfer], meter: Meter) -> Tensor:
-        size = sum(t.payload(self._tensors[t.tensor], self._dtype) for t in transfers)
-        meter.hold(size)
-        return torch.empty(size, dtype=torch.uint8, device=self._device)
+    def _empty(self, flight: _InFlight, shape: tuple[int, ...], dtype: torch.dtype, meter: Meter) -> Tensor:
+        made = torch.empty(shape, dtype=dtype, device=self._device)
+        self._hold(flight, made, meter)
+        return made
 
-    def _parts(self, message: Tensor, transfers: list[Transfer]) -> Iterator[tuple[Transfer, Tensor]]:
-        """Each transfer with its view into a message."""
+    def _hold(self, flight: _InFlight, tensor: Tensor, meter: Meter) -> None:
+        size = tensor.numel() * tensor.element_size()
+        flight.size += size
+        meter.held += size
+        meter.peak = max(meter.peak, meter.held)
+
+    def _packed(self, transfers: list[Transfer]) -> list[Transfer]:
+        return [t for t in transfers if not t.travels_alone(self._tensors[t.tensor], self._dtype)]
+
+    def _alone(self, transfers: list[Transfer]) -> list[Transfer]:
+        return [t for t in transfers if t.travels_alone(self._tensors[t.tensor], self._dtype)]
+
+    def _message(self, flight: _InFlight, transfers: list[Transfer], meter: Meter) -> Tensor:
+        size = sum(t.payload(self._tensors[t.tensor], self._dtype) for t in transfers)
+        return self._empty(flight, (size,), torch.uint8, meter)
+
+    def _views(self, message: Tensor, transfers: list[Transfer]) -> Iterator[tuple[Transfer, Tensor]]:
+        """Each transfer with its view into a packed message."""
         offset = 0
         for t in transfers:
             tensor = self._tensors[t.tensor]
-            shape = self._shape(tensor, t.run.length)
-            dtype = self._as_sent(tensor)
-            size = dtype.itemsize
-            for extent in shape:
-                size *= extent
+            shape, dtype = self._shape(tensor, t.run.length), self._as_sent(tensor)
+            size = math.prod(shape) * dtype.itemsize
             yield t, message[offset : offset + size].view(dtype).view(shape)
             offset += t.payload(tensor, self._dtype)
 
@@ -100,53 +113,80 @@ class Transport:
         return self._shards[t.param].tensor.narrow(self._tensors[t.tensor].dim, t.offset, t.run.length)
 
     def _post(self, bucket: Bucket, meter: Meter) -> _InFlight:
+        """Start a bucket's messages: to and from each peer the packed one first, then the large ones."""
         started = time.perf_counter()
-        flight = _InFlight([], {}, {})
-        operations = []
-        for peer, transfers in sorted(bucket.sends.items()):
-            message = self._message(transfers, meter)
-            for t, part in self._parts(message, transfers):
-                part.copy_(self._local(t))
-            flight.sent[peer] = message
-            meter.bytes_sent += message.numel()
-            operations.append(dist.P2POp(dist.isend, message, peer))
-        for peer, transfers in sorted(bucket.receives.items()):
-            flight.received[peer] = self._message(transfers, meter)
-            operations.append(dist.P2POp(dist.irecv, flight.received[peer], peer))
-        flight.size = sum(m.numel() for m in (*flight.sent.values(), *flight.received.values()))
+        flight = _InFlight()
+        operations = self._sends(bucket, flight, meter) + self._receives(bucket, flight, meter)
         if operations:
             flight.works = dist.batch_isend_irecv(operations)
         meter.exchange_s += time.perf_counter() - started
         return flight
 
-    def _assemble(
-        self, bucket: Bucket, flight: _InFlight, meter: Meter
-    ) -> tuple[list[tuple[str, Tensor]], int]:
-        arrived: dict[Transfer, Tensor] = {}
-        for peer, transfers in bucket.receives.items():
-            arrived.update(self._parts(flight.received[peer], transfers))
-        ready, assembled = [], 0
-        for arrival in bucket.arrivals:
-            tensor = self._tensors[arrival.tensor]
-            part = self._part(arrival, tensor, arrived)
-            if not arrival.in_place and is_assembled(arrival, self._rank):
-                assembled += part.numel() * part.element_size()
-            ready.append((arrival.tensor, ShardTensor.of_runs(tensor.shape, part, tensor.dim, arrival.runs)))
-        meter.hold(assembled)
-        return ready, assembled
+    def _sends(self, bucket: Bucket, flight: _InFlight, meter: Meter) -> list[dist.P2POp]:
+        operations = []
+        copies: dict[tuple[str, Run], Tensor] = {}
+        for peer, transfers in sorted(bucket.sends.items()):
+            if packed := self._packed(transfers):
+                message = self._message(flight, packed, meter)
+                for t, view in self._views(message, packed):
+                    view.copy_(self._local(t))
+                flight.sent.append(message)
+                operations.append(dist.P2POp(dist.isend, message, peer))
+            for t in self._alone(transfers):
+                if (t.tensor, t.run) not in copies:
+                    local = self._local(t)
+                    value = local.to(self._as_sent(self._tensors[t.tensor])).contiguous()
+                    copies[t.tensor, t.run] = value
+                    if value.data_ptr() != local.data_ptr():
+                        self._hold(flight, value, meter)
+                operations.append(dist.P2POp(dist.isend, copies[t.tensor, t.run], peer))
+        flight.sent += copies.values()
+        return operations
 
-    def _part(self, arrival: Arrival, tensor: HFTensor, arrived: dict[Transfer, Tensor]) -> Tensor:
-        """The runs that the engine wants, one after the other along the split dimension."""
+    def _receives(self, bucket: Bucket, flight: _InFlight, meter: Meter) -> list[dist.P2POp]:
+        place: dict[Transfer, Tensor] = {}
+        for arrival in bucket.arrivals:
+            if arrival.in_place or not is_assembled(arrival, self._rank):
+                continue
+            tensor = self._tensors[arrival.tensor]
+            shape = self._shape(tensor, sum(run.length for run in arrival.runs))
+            part = self._empty(flight, shape, self._as_sent(tensor), meter)
+            flight.parts[arrival.tensor] = part
+            offset = 0
+            for t in arrival.transfers:
+                place[t] = part.narrow(tensor.dim, offset, t.run.length)
+                offset += t.run.length
+        operations = []
+        for peer, transfers in sorted(bucket.receives.items()):
+            if packed := self._packed(transfers):
+                message = self._message(flight, packed, meter)
+                flight.arrived.update(self._views(message, packed))
+                operations.append(dist.P2POp(dist.irecv, message, peer))
+            for t in self._alone(transfers):
+                tensor = self._tensors[t.tensor]
+                value = place.get(t)
+                if value is None or tensor.dim != 0:
+                    shape = self._shape(tensor, t.run.length)
+                    value = self._empty(flight, shape, self._as_sent(tensor), meter)
+                flight.arrived[t] = value
+                operations.append(dist.P2POp(dist.irecv, value, peer))
+        return operations
+
+    def _finish(self, arrival: Arrival, flight: _InFlight) -> Tensor:
+        """The runs that the engine wants, one after the other, as a tensor of full shape."""
+        tensor = self._tensors[arrival.tensor]
         if arrival.in_place:
             first, length = arrival.transfers[0], sum(run.length for run in arrival.runs)
-            return self._shards[first.param].tensor.narrow(tensor.dim, first.offset, length)
-        if not is_assembled(arrival, self._rank):
-            return arrived[arrival.transfers[0]]
-        total = sum(run.length for run in arrival.runs)
-        part = torch.empty(self._shape(tensor, total), dtype=self._as_sent(tensor), device=self._device)
-        offset = 0
-        for t in arrival.transfers:
-            source = self._local(t) if t.source == self._rank else arrived[t]
-            part.narrow(tensor.dim, offset, t.run.length).copy_(source)
-            offset += t.run.length
-        return part
+            part = self._shards[first.param].tensor.narrow(tensor.dim, first.offset, length)
+        elif arrival.tensor in flight.parts:
+            part = flight.parts[arrival.tensor]
+            offset = 0
+            for t in arrival.transfers:
+                source = self._local(t) if t.source == self._rank else flight.arrived[t]
+                place = part.narrow(tensor.dim, offset, t.run.length)
+                if source.data_ptr() != place.data_ptr():
+                    place.copy_(source)
+                offset += t.run.length
+        else:
+            part = flight.arrived[arrival.transfers[0]]
+        return ShardTensor.of_runs(tensor.shape, part, tensor.dim, arrival.runs)

@@ -12,36 +12,12 @@ from pathlib import Path
 import psutil
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
-from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.weights import WeightSync, load_hf_weights
-from tests.weights.support import Collector, build_policy, lay_out_ranks, main_rank
-
-PROMPTS = [list(range(5, 25)), list(range(40, 70)), [9, 8, 7, 6]]
-
-
-def largest_difference(engine: VLLMEngine, folder: Path, weights: dict[str, Tensor] | None) -> float:
-    """Greedy completions of the engine against transformers' log-probs of the same tokens."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    if weights is not None:
-        names = set(model.state_dict())
-        renamed = {name.replace("backbone.", "model."): tensor for name, tensor in weights.items()}
-        assert set(renamed) <= names, set(renamed) - names
-        model.load_state_dict(renamed, strict=False)
-    completions = engine.generate(PROMPTS, Sampling(1, 0.0, 16, ()), [0] * len(PROMPTS))
-    worst = 0.0
-    for prompt, (completion,) in zip(PROMPTS, completions, strict=True):
-        ids = torch.tensor([prompt + list(completion.token_ids)])
-        with torch.no_grad():
-            logprobs = model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-        assert logprobs.argmax(-1).tolist() == list(completion.token_ids), "greedy tokens differ"
-        reference = logprobs.gather(-1, ids[0, len(prompt) :, None])[:, 0]
-        worst = max(worst, (reference - torch.tensor(completion.logprobs)).abs().max().item())
-    return worst
+from tests.weights.support import Collector, build_policy, largest_difference, lay_out_ranks, main_rank
 
 
 def main() -> None:
@@ -55,7 +31,7 @@ def main() -> None:
     engine = VLLMEngine(str(folder), rollout, DType.float32, AutoTokenizer.from_pretrained(folder))
     sync = WeightSync(chunks, config, rollout_tp=rollout_tp, bucket_bytes=300_000, dtype=torch.float32)
     first = sync.push(engine)
-    before = largest_difference(engine, folder, None)
+    before = largest_difference(engine, folder)
 
     generator = torch.Generator()
     with torch.no_grad():

@@ -23,7 +23,7 @@ from torch import Tensor
 from igrpo_mcore.config.schema import ParallelConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy import model
-from igrpo_mcore.weights import WeightSync, export_hf, load_hf_weights, verify_weights
+from igrpo_mcore.weights import WeightSync, export_hf, load_hf_weights, reshard_plan, verify_weights
 from tests.support.checkpoints import make_checkpoint
 from tests.weights.moe import build_moe_policy, make_moe_checkpoint, moe_config
 from tests.weights.support import Collector, build_policy, lay_out_ranks, main_rank, read_checkpoint
@@ -189,6 +189,7 @@ class Cases:
 
 
 def main() -> None:
+    reshard_plan.ALONE_BYTES = 8192  # so that small models have messages of both kinds
     cases = Cases(Path(sys.argv[1]))
     if int(os.environ["WORLD_SIZE"]) == 8:
         layout = ParallelConfig(tp=4, pp=2)

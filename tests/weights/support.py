@@ -9,13 +9,14 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import DType, ModelConfig, ParallelConfig
 from igrpo_mcore.policy.architecture import architecture_of
 from igrpo_mcore.policy.model import PolicyModel, build_model
 from igrpo_mcore.policy.parallel import start_process_groups
+from igrpo_mcore.rollout.engine import RolloutEngine, Sampling
 
 
 def lay_out_ranks(parallel: ParallelConfig) -> None:
@@ -23,7 +24,9 @@ def lay_out_ranks(parallel: ParallelConfig) -> None:
     if dist.is_initialized():
         dist.barrier()
         parallel_state.destroy_model_parallel()
-        dist.destroy_process_group()
+        for group in list(dist.distributed_c10d._world.pg_map):
+            if group is not dist.group.WORLD:
+                dist.destroy_process_group(group)
     start_process_groups(parallel, seed=0)
 
 
@@ -63,3 +66,28 @@ class Collector:
 
 def main_rank() -> bool:
     return dist.get_rank() == 0
+
+
+PROMPTS = [list(range(5, 25)), list(range(40, 70)), [9, 8, 7, 6]]
+
+
+def largest_difference(
+    engine: RolloutEngine, folder: Path, weights: dict[str, Tensor] | None = None
+) -> float:
+    """Greedy completions of the engine against transformers' log-probs of the same tokens."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    if weights is not None:
+        names = set(model.state_dict())
+        renamed = {name.replace("backbone.", "model."): tensor for name, tensor in weights.items()}
+        assert set(renamed) <= names, set(renamed) - names
+        model.load_state_dict(renamed, strict=False)
+    completions = engine.generate(PROMPTS, Sampling(1, 0.0, 16, ()), [0] * len(PROMPTS))
+    worst = 0.0
+    for prompt, (completion,) in zip(PROMPTS, completions, strict=True):
+        ids = torch.tensor([prompt + list(completion.token_ids)])
+        with torch.no_grad():
+            logprobs = model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        assert logprobs.argmax(-1).tolist() == list(completion.token_ids), "greedy tokens differ"
+        reference = logprobs.gather(-1, ids[0, len(prompt) :, None])[:, 0]
+        worst = max(worst, (reference - torch.tensor(completion.logprobs)).abs().max().item())
+    return worst

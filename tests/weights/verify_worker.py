@@ -14,8 +14,8 @@ from transformers import AutoTokenizer
 
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
-from igrpo_mcore.weights import WeightSync, load_hf_weights, verify_weights
-from tests.weights.support import build_policy, lay_out_ranks
+from igrpo_mcore.weights import WeightSync, export_hf, load_hf_weights, verify_weights
+from tests.weights.support import build_policy, largest_difference, lay_out_ranks
 
 Stream = Iterable[tuple[str, Tensor]]
 Damage = Callable[[Stream], Iterator[tuple[str, Tensor]]]
@@ -65,7 +65,8 @@ def main() -> None:
     chunks, config = build_policy(folder, ParallelConfig())
     load_hf_weights(chunks, folder, config)
     rollout = RolloutConfig(max_prompt_tokens=64, max_completion_tokens=32)
-    engine = VLLMEngine(str(folder), rollout, DType.float32, AutoTokenizer.from_pretrained(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    engine = VLLMEngine(str(folder), rollout, DType.float32, tokenizer, load_format="auto")
     sync = WeightSync(chunks, config, rollout_tp=1, bucket_bytes=300_000, dtype=torch.float32)
 
     def verify(checkpoint: Path | None = None) -> list[str]:
@@ -105,6 +106,17 @@ def main() -> None:
         named[case] = verify()
     sync.push(engine)
     named["pushed again"] = verify()
+
+    out = folder.parent / "export"
+    export_hf(chunks, config, folder, out, torch.float32, max_file_bytes=1_000_000)
+    named["export differs from policy"] = verify(out)
+    named["export in transformers"] = largest_difference(engine, out)
+    for parameter in chunks[0].parameters():
+        parameter.data.mul_(2)
+    sync.push(engine)
+    engine._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(out)})
+    load_hf_weights(chunks, out, config)
+    named["export in vLLM differs"] = verify()
 
     load_hf_weights(chunks, folder, config)
     with torch.no_grad():

@@ -7,6 +7,7 @@ In between, engines are independent of each other.
 """
 
 import gc
+import glob
 import logging
 import os
 import random
@@ -278,13 +279,20 @@ def _private_shared_memory() -> Iterator[None]:
     job = [f"igrpo-{uuid.uuid4().hex[:12]}"]
     dist.broadcast_object_list(job, src=0)
     shm = cpu_communicator._CPUSHMDistributed
-    upstream = shm.make_group_name
+    upstream_name, upstream_init = shm.make_group_name, shm._init_cpu_shm
+
+    def init_and_unlink(self) -> int:
+        handle = upstream_init(self)  # returns after a barrier behind the mapping
+        for path in Path("/dev/shm").glob(f"{glob.escape(self.group_name)}_*"):
+            path.unlink(missing_ok=True)
+        return handle
+
     shm.make_group_name = staticmethod(
-        lambda communicator: f"{job[0]}-" + upstream(communicator).replace("/", "")
+        lambda communicator: f"{job[0]}-" + upstream_name(communicator).replace("/", "")
     )
+    shm._init_cpu_shm = init_and_unlink
     try:
         yield
     finally:
-        shm.make_group_name = staticmethod(upstream)
-        for path in Path("/dev/shm").glob(f"{job[0]}-*"):
-            path.unlink(missing_ok=True)
+        shm.make_group_name = staticmethod(upstream_name)
+        shm._init_cpu_shm = upstream_init

@@ -18,7 +18,7 @@ import torch
 from igrpo_kernels.bench.forms import linear_forms, logits_forms
 from igrpo_kernels.bench.measure import copy_bandwidth
 from igrpo_kernels.bench.problem import SEQUENCES
-from igrpo_kernels.bench.run import Errors, Result, Sweep
+from igrpo_kernels.bench.run import Errors, Outcome, OutOfMemory, Result, Sweep
 from igrpo_kernels.objective import Objective
 
 # what a GPU shall show, and what a CPU can in about two minutes
@@ -90,7 +90,8 @@ def _run(options: argparse.Namespace, say: Any) -> dict[str, Any]:
     machine = _machine(options.device)
     say(", ".join(f"{name} {value}" for name, value in machine.items()))
     if options.device == "cpu":
-        say("No GPU: this measures the PyTorch reference path and the linear form, not the Triton kernels.")
+        say("No GPU: this measures the PyTorch reference path and the linear form, not the Triton kernels;")
+        say("times are processor time by threads.")
     bandwidth = copy_bandwidth(options.device, options.repeats)
     say(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (bytes read + written)")
 
@@ -114,13 +115,15 @@ def _run(options: argparse.Namespace, say: Any) -> dict[str, Any]:
         say(f"{section}: from logits [T, V]" if section == "logits" else f"linear: T {T}, V {V}, H {H}")
         for name, why in left_out.items():
             say(f"  {name}: not run ({why})")
-        found: list[Errors | Result] = []
+        found: list[Outcome] = []
 
-        def tell(item: Errors | Result, found: list[Errors | Result] = found) -> None:
-            if type(item) not in map(type, found):
+        def tell(item: Outcome, found: list[Outcome] = found) -> None:
+            if not any(isinstance(other, type(item)) for other in found) and not isinstance(
+                item, OutOfMemory
+            ):
                 say(_ERRORS_HEAD if isinstance(item, Errors) else _RESULT_HEAD)
             found.append(item)
-            say(_line(item, bandwidth))
+            say(_line(item))
 
         sweep = Sweep(objective, DTYPES[options.dtype], options.device, bandwidth, options.repeats, tell)
         if section == "logits":
@@ -131,6 +134,7 @@ def _run(options: argparse.Namespace, say: Any) -> dict[str, Any]:
             "not_run": left_out,
             "errors": [asdict(item) for item in found if isinstance(item, Errors)],
             "results": [asdict(item) for item in found if isinstance(item, Result)],
+            "out_of_memory": [asdict(item) for item in found if isinstance(item, OutOfMemory)],
         }
     return outcome
 
@@ -140,11 +144,14 @@ _RESULT_HEAD = (
     f"  {'form':40} {'T':>6} {'V':>7} {'fwd ms':>9} {'fwd+bwd ms':>11} {'GB/s':>7} {'of copy':>8} "
     f"{'of GEMMs':>9} {'peak MiB':>9}"
 )
+_HEADS = {Errors: _ERRORS_HEAD, Result: _RESULT_HEAD}
 
 
-def _line(item: Errors | Result, bandwidth: float) -> str:
+def _line(item: Outcome) -> str:
     if isinstance(item, Errors):
         return f"  {item.form:40} {item.loss:9.1e} {item.gradient:9.1e} {item.first_call_s:13.2f}"
+    if isinstance(item, OutOfMemory):
+        return f"  {item.form:40} {item.tokens:6} {item.vocabulary:7} out of memory"
     products = "" if item.products_share is None else f"{item.products_share:.0%}"
     return (
         f"  {item.form:40} {item.tokens:6} {item.vocabulary:7} {item.forward_s * 1e3:9.2f} "

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from igrpo_kernels.bench.forms import Form
-from igrpo_kernels.bench.measure import head_product_seconds, once, seconds
+from igrpo_kernels.bench.measure import head_product_seconds, seconds, wall_seconds
 from igrpo_kernels.bench.problem import SEQUENCES, Problem, errors, exact, make_problem
 from igrpo_kernels.memory import peak_extra_bytes
 from igrpo_kernels.objective import Objective
@@ -23,7 +23,7 @@ class Errors:
     loss: float
     gradient: float
     first_call_s: float
-    """The first forward + backward at this shape: with the compilation, where there is one."""
+    """Wall clock of the first forward + backward at this shape: with the compilation, where there is one."""
 
 
 @dataclass
@@ -41,6 +41,16 @@ class Result:
     """bytes_moved / forward_backward_s over the measured copy bandwidth."""
     products_share: float | None = None
     """Linear forms: the time of the head's three matrix products over forward_backward_s."""
+
+
+@dataclass
+class OutOfMemory:
+    form: str
+    tokens: int
+    vocabulary: int
+
+
+Outcome = Errors | Result | OutOfMemory
 
 
 class _Produced(torch.autograd.Function):
@@ -85,7 +95,7 @@ class LogitsRun:
 
     def errors(self) -> Errors:
         outcome = []
-        elapsed = once(lambda: outcome.append(self.forward_backward()), self.logits_TV.device.type)
+        elapsed = wall_seconds(lambda: outcome.append(self.forward_backward()), self.logits_TV.device.type)
         assert _Produced.last is not None
         grad_TV = self._tokens(_Produced.last).reshape(self.logits_TV.shape)
         _Produced.last = None
@@ -131,7 +141,7 @@ class LinearRun:
     def errors(self, exact: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Errors:
         """``exact``: loss, gradient of the hidden states and of the head in fp64."""
         outcome = []
-        elapsed = once(lambda: outcome.append(self.forward_backward()), self.hidden_TH.device.type)
+        elapsed = wall_seconds(lambda: outcome.append(self.forward_backward()), self.hidden_TH.device.type)
         worst = 0.0
         for x, wanted in zip((self.hidden_TH, self.head_VH), exact[1:], strict=True):
             assert x.grad is not None
@@ -179,7 +189,7 @@ class Sweep:
     bandwidth: float
     """Bytes a second of a plain copy."""
     repeats: int
-    say: Callable[[Errors | Result], None]
+    say: Callable[[Outcome], None]
     """Called with each outcome as it is there: the errors of all forms come before any time."""
 
     def logits(self, forms: list[Form], shapes: list[tuple[int, int]]) -> None:
@@ -190,7 +200,15 @@ class Sweep:
             for form in forms if index == 0 else []:
                 self.say(LogitsRun(form, logits_TV, problem).errors())
             for form in forms:
-                self.say(LogitsRun(form, logits_TV, problem).result(self.bandwidth, self.repeats))
+                self.say(self._result(form, logits_TV, problem))
+
+    def _result(self, form: Form, logits_TV: torch.Tensor, problem: Problem) -> Outcome:
+        """The largest shapes are beyond what some forms can hold; that is a finding, not a failure."""
+        try:
+            return LogitsRun(form, logits_TV, problem).result(self.bandwidth, self.repeats)
+        except torch.OutOfMemoryError:
+            _Produced.last = None
+            return OutOfMemory(form.name, *logits_TV.shape)
 
     def linear(self, forms: list[Form], T: int, V: int, H: int, chunk_tokens: int) -> None:
         hidden_TH = torch.randn(T, H, device=self.device).to(self.dtype)

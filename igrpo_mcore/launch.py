@@ -53,6 +53,7 @@ def start_local_ranks(ranks: int, arguments: Sequence[str]) -> int:
         )
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks)))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a NUMA warning a rank
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

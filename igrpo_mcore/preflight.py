@@ -8,6 +8,7 @@ from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
 from igrpo_mcore.report.run_folder import check_run_folder
 from igrpo_mcore.rewards.registry import load_reward
+from igrpo_mcore.rollout.limits import check_engine
 from igrpo_mcore.weights.checkpoint import check_against_table, open_checkpoint, resolve_checkpoint
 from igrpo_mcore.weights.families import table_for
 
@@ -26,6 +27,7 @@ def preflight(config: Config, world_size: int) -> None:
     hf_config = load_hf_config(config.model.path)
     architecture = architecture_of(hf_config, config.model.dtype)
     check_layout(architecture, config.parallel, config.rollout.tp, world_size)
+    check_engine(hf_config, config.rollout)
     for name in config.reward.weights:
         load_reward(name)
     check_run_folder(config.run)

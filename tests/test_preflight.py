@@ -25,7 +25,7 @@ def check(tmp_path: Path, checkpoint: Path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"model: {{path: {checkpoint}, dtype: float32}}\ndata: {{path: {data}}}\n"
-        f"parallel: {{tp: 2, pp: 2}}\nrollout: {{tp: 2}}\nrun: {{name: r, dir: {tmp_path}/runs}}\n"
+        f"parallel: {{tp: 2, pp: 2}}\nrollout: {{tp: 2, max_prompt_tokens: 64, max_completion_tokens: 32}}\nrun: {{name: r, dir: {tmp_path}/runs}}\n"
     )
 
     def run(*overrides: str, world_size: int | None = None) -> None:
@@ -63,6 +63,7 @@ def test_a_good_recipe_passes(check):
         (["reward.weights.acuracy=1"], r"acuracy.*accuracy"),
         (["reward.weights={'no.such.module:f': 1.0}"], r"no\.such\.module"),
         (["rollout.max_prompt_tokens=4"], r"max_prompt_tokens=4"),
+        (["rollout.max_completion_tokens=2000"], r"2064|2000"),
         (["model.path=no/such/folder"], r"no/such/folder.*igrpo tiny"),
     ],
 )

@@ -25,7 +25,8 @@ def check(tmp_path: Path, checkpoint: Path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"model: {{path: {checkpoint}, dtype: float32}}\ndata: {{path: {data}}}\n"
-        f"parallel: {{tp: 2, pp: 2}}\nrollout: {{tp: 2, max_prompt_tokens: 64, max_completion_tokens: 32}}\nrun: {{name: r, dir: {tmp_path}/runs}}\n"
+        f"parallel: {{tp: 2, pp: 2}}\nrollout: {{tp: 2, max_prompt_tokens: 64, max_completion_tokens: 32}}\n"
+        f"run: {{name: r, dir: {tmp_path}/runs}}\n"
     )
 
     def run(*overrides: str, world_size: int | None = None) -> None:

@@ -34,7 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cpu": {
         "tokens": [128, 512],
         "vocabulary": [8192, 32_768],
-        "linear": [2048, 32_768, 128],
+        "linear": [2048, 16_384, 128],
         "dtype": "fp32",
         "repeats": 3,
     },

@@ -47,7 +47,8 @@ def test_single_shot_accuracy_rises(variant, checkpoint, tmp_path):
         *(f"run.dir={tmp_path}", f"run.name={variant}"),
         *LAYOUT,
         *VARIANTS[variant],
-        "train.steps=80",
+        "train.steps=100",
+        "train.prompts_per_step=32",
         timeout_s=1100,
     )
     assert status == 0, output[-4000:]

@@ -39,7 +39,7 @@ def main() -> None:
     layout = ParallelConfig(tp=2)
     lay_out_ranks(layout)
     config = hf_config(
-        "qwen3", hidden=1024, layers=18, vocab_size=8192, intermediate_size=4096, num_attention_heads=16
+        "qwen3", hidden=1024, layers=19, vocab_size=8192, intermediate_size=4096, num_attention_heads=16
     )
     config.head_dim, config.num_key_value_heads = 64, 8
     config.architectures = ["Qwen3ForCausalLM"]

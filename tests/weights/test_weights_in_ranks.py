@@ -15,6 +15,15 @@ def result_of(output: str):
     return json.loads(next(line for line in output.splitlines() if line.startswith("RESULT "))[7:])
 
 
+@pytest.fixture
+def no_heap_leftovers(monkeypatch):
+    """Give freed tensors back to the system at once, so that resident memory is what is held.
+
+    glibc otherwise keeps freed chunks below 32 MiB, and aligned allocations do not fit their like.
+    """
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 20))
+
+
 @pytest.fixture(scope="module")
 def layouts(tmp_path_factory) -> dict:
     """Every assertion on values is made in the ranks; here, what they measured."""
@@ -53,7 +62,7 @@ def test_tp4_pp2(tmp_path):
     assert set(cases) == {"llama TP4 PP2 VPP1", "nemotron_h TP4 PP2 VPP1"}
 
 
-def test_two_engines_follow_the_policy_and_a_hundred_pushes_leak_nothing(tmp_path):
+def test_two_engines_follow_the_policy_and_a_hundred_pushes_leak_nothing(tmp_path, no_heap_leftovers):
     folder = make_checkpoint(tmp_path / "qwen3", "qwen3", layers=2)
     ranks = result_of(run_ranks("tests.weights.engine_worker", 4, folder, 2, 2, 2, 100))
     for rank in ranks:
@@ -103,10 +112,10 @@ def test_damage_is_named(tmp_path, family):
     assert named == expected
 
 
-def test_a_push_holds_at_most_two_buckets(tmp_path):
+def test_a_push_holds_at_most_two_buckets(tmp_path, no_heap_leftovers):
     """A 300 M-parameter random model at TP 2, pushed to two engines at TP 1, as the kernel counts it."""
     ranks = result_of(run_ranks("tests.weights.memory_worker", 2, Path(tmp_path)))
     for rank in ranks:
         assert rank["parameters"] > 300e6
         assert rank["accounted_bytes"] <= 2 * rank["bucket_bytes"]
-        assert rank["extra_bytes"] <= 2.2 * rank["bucket_bytes"]
+        assert rank["extra_bytes"] <= 2.2 * rank["bucket_bytes"]  # vLLM's own loading included

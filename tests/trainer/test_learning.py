@@ -19,8 +19,8 @@ LAYOUT = [
     *("rollout.tp=1", "run.tensorboard=false"),
 ]
 VARIANTS = {
-    "plain-grpo": ["rollout.selection=none"],
-    "drafts-trained": ["objective.draft_weight=1"],
+    "plain-grpo": ["rollout.selection=none", "train.steps=80"],
+    "drafts-trained": ["objective.draft_weight=1", "train.steps=150"],
 }
 
 
@@ -47,7 +47,6 @@ def test_single_shot_accuracy_rises(variant, checkpoint, tmp_path):
         *(f"run.dir={tmp_path}", f"run.name={variant}"),
         *LAYOUT,
         *VARIANTS[variant],
-        "train.steps=100",
         "train.prompts_per_step=32",
         timeout_s=1100,
     )

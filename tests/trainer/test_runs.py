@@ -53,8 +53,7 @@ def test_same_seed_same_metrics_and_what_a_run_leaves(recipe):
     for step in first:
         assert step["policy/grad_norm"] > 0
         assert step["parity/logprob_max_abs_diff"] < 1e-4
-        assert step["policy/kl"] >= 0
-    assert first[2]["policy/kl"] > first[0]["policy/kl"]  # it leaves the reference
+        assert step["policy/kl"] > 1e-4  # the second mini-batch already differs from the reference
     folder = recipe.parent / "runs" / "first"
     for file in ("config.yaml", "versions.json", "samples.jsonl", "report.html"):
         assert (folder / file).stat().st_size > 0

@@ -110,7 +110,7 @@ class Policy:
         ``old_logprobs`` ``None`` means on-policy: the ratio is 1, with its gradient.
 
         Raises:
-            UserError: the gradient norm is not finite; no step is taken.
+            UserError: the gradient norm is not finite; the weights are unusable after that.
         """
         loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs)
         self._schedule.step(1)
@@ -118,7 +118,7 @@ class Policy:
             ok, grad_norm, _ = self._optimizer.step()
         if not ok or not math.isfinite(grad_norm):
             raise UserError(
-                f"the gradient norm is {grad_norm}, so no step was taken; lower optimizer.lr, or look for "
+                f"the gradient norm is {grad_norm}, so the run ends here; lower optimizer.lr, or look for "
                 "infinite or extreme values in what the rewards return"
             )
         return UpdateStats(

@@ -47,11 +47,14 @@ def run_dir(config: RunConfig) -> Path:
     return Path(config.dir).expanduser() / config.name
 
 
+def _in_use(folder: Path) -> bool:
+    return folder.exists() and any(folder.iterdir())
+
+
 def free_name(config: RunConfig, stem: str) -> str:
     """``stem``, or the first of ``stem-2``, ``stem-3`` … whose folder in ``config.dir`` is not in use."""
     for name in itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2))):
-        folder = Path(config.dir).expanduser() / name
-        if not folder.exists() or not any(folder.iterdir()):
+        if not _in_use(Path(config.dir).expanduser() / name):
             return name
     raise AssertionError("unreachable")
 
@@ -59,7 +62,7 @@ def free_name(config: RunConfig, stem: str) -> str:
 def check_run_folder(config: RunConfig) -> None:
     """Raises ``UserError`` where the run's folder holds something already."""
     folder = run_dir(config)
-    if folder.exists() and any(folder.iterdir()):
+    if _in_use(folder):
         raise UserError(
             f"The run folder {folder} is not empty: set another run.name, or move the folder away."
         )

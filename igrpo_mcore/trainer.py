@@ -34,7 +34,7 @@ from igrpo_mcore.rollout.stages import RolloutStats, sample
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.types import PromptRollout, TrainingSequence
-from igrpo_mcore.weights import WeightSync, load_hf_weights
+from igrpo_mcore.weights import PushStats, WeightSync, load_hf_weights
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
 from igrpo_mcore.weights.verify import verify_weights
 
@@ -80,7 +80,11 @@ class Trainer:
             config.model.path, config.rollout, config.model.dtype, tokenizer, seed=config.train.seed
         )
         self.sync = WeightSync(
-            self.policy.chunks, hf_config, rollout_tp=config.rollout.tp, dtype=self.policy.dtype
+            self.policy.chunks,
+            hf_config,
+            rollout_tp=config.rollout.tp,
+            bucket_bytes=config.rollout.push_bucket_bytes,
+            dtype=self.policy.dtype,
         )
         self.rewards = RewardPool(config.reward) if self.engine.is_first_rank else None
         self.scorer = SharedScorer(self.rewards, self.engine.group)
@@ -89,7 +93,7 @@ class Trainer:
         """Train for ``train.steps`` steps and leave the run's folder (rank 0); then ``close``."""
         if is_main_rank():
             self.report = RunReport(self.config, self.decode)
-            self.report.start()
+            self.report.start(self.sync.describe())
         try:
             self.push()
             for step in range(1, self.config.train.steps + 1):
@@ -113,7 +117,8 @@ class Trainer:
         self.seconds = {}
         with self.phase("step"):
             rollouts, stats = self.rollout(step)
-            self.engine.sleep()
+            with self.phase("sleep"):
+                self.engine.sleep()
             batches = mini_batches(
                 rollouts, self.config.train.mini_batches, self.config.objective, self.config.rollout
             )
@@ -124,9 +129,9 @@ class Trainer:
                     self.policy.update(batch, self.objective, old, ref)
                     for batch, old, ref in zip(batches, old_logprobs, ref_logprobs, strict=True)
                 ]
-            self.push()
+            pushed = self.push()
         if self.report:
-            self.report.step(step, rollouts, self.metrics(rollouts, stats, measured, updates))
+            self.report.step(step, rollouts, self.metrics(rollouts, stats, measured, updates, pushed))
 
     # ---- the phases ---------------------------------------------------------------------------
 
@@ -183,12 +188,15 @@ class Trainer:
         with self.phase("ref_logprobs"), self.reference.active():
             return [self.policy.logprobs(batch) for batch in batches]
 
-    def push(self) -> None:
+    def push(self) -> PushStats:
         """Reshard the policy's weights into the engines."""
         with self.phase("push"):
-            self.engine.wake(EngineMemory.weights)
-            self.sync.push(self.engine)
-            self.engine.wake(EngineMemory.kv_cache)
+            with self.phase("wake_weights"):
+                self.engine.wake(EngineMemory.weights)
+            pushed = self.sync.push(self.engine)
+            with self.phase("wake_kv_cache"):
+                self.engine.wake(EngineMemory.kv_cache)
+        return pushed
 
     # ---- what the run leaves ------------------------------------------------------------------
 
@@ -207,6 +215,7 @@ class Trainer:
         stats: RolloutStats,
         measured: Parity | None,
         updates: list[UpdateStats],
+        pushed: PushStats,
     ) -> dict[str, float | None]:
         """The step's metrics; names are documented in docs/metrics.md."""
         means = {name: fmean(u.metrics[name] for u in updates) for name in updates[0].metrics}
@@ -227,6 +236,7 @@ class Trainer:
             "time/refinements_s": stats.refinements.seconds,
             "time/refinement_rewards_s": stats.refinement_rewards.seconds,
             **{f"time/{name}_s": seconds for name, seconds in self.seconds.items()},
+            **pushed.metrics(),
             "tokens_per_s/drafts": rate(stats.drafts),
             "tokens_per_s/refinements": rate(stats.refinements),
             "tokens_per_s/update": trained / self.seconds["update"],

@@ -132,6 +132,9 @@ class RolloutConfig:
     """Share of GPU memory that vLLM may take while awake (GPU only)."""
     kv_cache_bytes: int = 67108864
     """Size of the KV cache on a machine without a GPU, bytes."""
+    push_bucket_bytes: int = 536870912
+    """Weights are pushed in buckets of at most this size on a rank, bytes; two are in flight. A module
+    whose share is larger makes a bucket of its own."""
     enforce_eager: bool = False
     """No CUDA graphs (always so on the CPU)."""
 

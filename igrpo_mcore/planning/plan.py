@@ -75,7 +75,7 @@ def planned_step(
     layout = layout_of(config, model.architecture, world, gpus_per_node)
     lengths = lengths or assumed_lengths(config)
     exact = exact_refit and world <= EXACT_REFIT_RANKS
-    refit = (planned_refit if exact else bounded_refit)(model, layout)
+    refit = (planned_refit if exact else bounded_refit)(model, layout, config.rollout.push_bucket_bytes)
     memory = memory_plan(model, config, layout, gpu, lengths, refit)
     time = time_plan(model, config, layout, gpu, memory.engine, lengths, refit, efficiency or Efficiency())
     return PlannedStep(config, model, gpu, layout, lengths, memory, time)

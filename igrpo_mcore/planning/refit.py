@@ -1,5 +1,6 @@
 """The push of the weights as ``WeightSync`` plans it, from metadata alone."""
 
+import itertools
 from dataclasses import dataclass
 from functools import cache
 
@@ -8,8 +9,8 @@ import torch
 from igrpo_mcore.planning.catalogue import PlannedModel
 from igrpo_mcore.planning.layout import Layout, stages_of
 from igrpo_mcore.planning.parameters import engine_weight_bytes, held_by_stage, stage_parameters
-from igrpo_mcore.weights.reshard_plan import Holding, plan_reshard, wanted_by_engines
-from igrpo_mcore.weights.sync import DEFAULT_BUCKET_BYTES
+from igrpo_mcore.weights.holdings import Holding
+from igrpo_mcore.weights.reshard_plan import plan_reshard, wanted_by_engines
 
 
 @dataclass(frozen=True)
@@ -21,26 +22,23 @@ class Refit:
 
 
 @cache
-def bounded_refit(model: PlannedModel, layout: Layout) -> Refit:
+def bounded_refit(model: PlannedModel, layout: Layout, bucket_bytes: int) -> Refit:
     """A bound in microseconds, for a search over many layouts.
 
     For a module a rank holds at most three copies of its engine share: sent, received, assembled.
+    One that is larger than a bucket has a bucket of its own, beside that of its neighbour.
     """
     tensors = model.table.tensors
     itemsize = 4 if model.architecture.dtype == "float32" else 2
-    largest = max(sum(tensors[n].numel for n in group) for group in model.table.groups)
-    bucket = max(3 * largest * itemsize // layout.rollout_tp, DEFAULT_BUCKET_BYTES)
+    modules = (sum(tensors[n].numel for n in group) for group in model.table.groups)
+    buckets = [max(3 * numel * itemsize // layout.rollout_tp, bucket_bytes) for numel in modules]
     moved = layout.world * engine_weight_bytes(model, layout.rollout_tp)
-    return Refit(moved, bucket + DEFAULT_BUCKET_BYTES)
+    return Refit(moved, max(map(sum, itertools.pairwise(buckets))))
 
 
 @cache
-def planned_refit(model: PlannedModel, layout: Layout) -> Refit:
-    """Run the run's own reshard planner on the layout's metadata.
-
-    A module larger than a bucket (embedding, head) travels alone; beside it at most one ordinary
-    bucket is in flight.
-    """
+def planned_refit(model: PlannedModel, layout: Layout, bucket_bytes: int) -> Refit:
+    """Run the run's own reshard planner on the layout's metadata."""
     stages = stages_of(model.architecture, layout)
     itemsize = torch.float32 if model.architecture.dtype == "float32" else torch.bfloat16
     held: list[dict[str, Holding]] = []
@@ -55,7 +53,5 @@ def planned_refit(model: PlannedModel, layout: Layout) -> Refit:
             dtype = torch.float32 if parameter.bytes_each == 4 else itemsize
             holdings[rule.param] = Holding(tuple(rule.segments(tp_rank, layout.tp, length)), dtype)
         held.append(holdings)
-    plan = plan_reshard(
-        model.table, held, 0, wanted_by_engines(layout.rollout_tp), DEFAULT_BUCKET_BYTES, itemsize
-    )
-    return Refit(plan.bytes_moved, plan.bucket_peak + min(plan.bucket_peak, DEFAULT_BUCKET_BYTES))
+    plan = plan_reshard(model.table, held, 0, wanted_by_engines(layout.rollout_tp), bucket_bytes, itemsize)
+    return Refit(plan.bytes_moved, plan.extra_peak)

@@ -35,9 +35,10 @@ class RunReport:
         self._samples = SamplesWriter(self.folder, config.run.samples_per_step, decode, first_step)
         self._progress = Progress(config.train.steps)
 
-    def start(self) -> None:
-        """Say that training begins, and on which layout."""
-        self._progress.say(f"{self.folder}: {self._layout_words}")
+    def start(self, *more: str) -> None:
+        """Say that training begins, and on which layout; then ``more``, a line each."""
+        for line in (f"{self.folder}: {self._layout_words}", *more):
+            self._progress.say(line)
 
     def step(self, step: int, rollouts: Sequence[PromptRollout], metrics: dict[str, float | None]) -> None:
         """Record one step (from 1) and print its line."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from igrpo_mcore.weights.checkpoint import Checkpoint
 from igrpo_mcore.weights.checksum import add, checksum
+from igrpo_mcore.weights.holdings import Cell
 from igrpo_mcore.weights.local import LocalShard, gather_objects
-from igrpo_mcore.weights.reshard_plan import Cell
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.table import Table
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from igrpo_mcore.weights.local import LocalShard, element_size, gather_objects
-from igrpo_mcore.weights.rules import HFTensor, Run, Segment
+from igrpo_mcore.weights.holdings import Holding, run_bytes, source_cells
+from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.table import Table
 
 ALIGNMENT = 4
@@ -24,14 +24,6 @@ ALIGNMENT = 4
 ALONE_BYTES = 1 << 20
 """A run of this size is a message of its own, sent from the parameter and received into the
 assembled tensor where both are contiguous; smaller ones are packed into one message a peer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """What one rank tells the others of a parameter it holds."""
-
-    segments: tuple[Segment, ...]
-    dtype: torch.dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +76,16 @@ class ReshardPlan:
 
     ``bytes_minimum`` is what ranks need and do not hold themselves, each byte counted once a rank;
     ``bytes_moved`` is what the plan sends between ranks; ``bucket_peak`` is the most that any rank
-    holds for one bucket (packed messages and assembled tensors).
+    holds for one bucket (packed messages and assembled tensors), ``extra_peak`` for two buckets that
+    follow each other. That is the bound on the memory of a push: two bucket sizes, or more where one
+    module's share is larger than a bucket (vLLM loads a module from whole shards only).
     """
 
     buckets: tuple[Bucket, ...]
     bytes_moved: int
     bytes_minimum: int
     bucket_peak: int
+    extra_peak: int
     sent_by_rank: tuple[int, ...]
 
 
@@ -121,48 +116,6 @@ def wanted_by_writers(table: Table, held: Sequence[Mapping[str, Holding]]) -> Wa
         writer[tensor.name] = min(holders[tensor.name], key=lambda r: (load[r], r))
         load[writer[tensor.name]] += tensor.numel
     return lambda tensor, rank: (tensor.whole,) if writer[tensor.name] == rank else ()
-
-
-def run_bytes(tensor: HFTensor, run: Run, dtype: torch.dtype) -> int:
-    """Bytes of ``run`` of a tensor sent as ``dtype``."""
-    return tensor.numel // tensor.shape[tensor.dim] * run.length * element_size(tensor, dtype)
-
-
-def exchange_holdings(shards: Mapping[str, LocalShard]) -> list[dict[str, Holding]]:
-    """What each rank holds, index = rank. Collective."""
-    mine = {name: Holding(shard.segments, shard.tensor.dtype) for name, shard in shards.items()}
-    return gather_objects(mine)
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A run that every one of ``sources`` (rank -> parameter, offset of the run) holds whole."""
-
-    run: Run
-    sources: dict[int, tuple[str, int]]
-
-
-def _cells(segments: Sequence[tuple[int, str, Segment]]) -> list[Cell]:
-    edges = sorted({e for _, _, s in segments for e in (s.run.start, s.run.stop)})
-    cells = []
-    for start, stop in itertools.pairwise(edges):
-        run = Run(start, stop - start)
-        sources: dict[int, tuple[str, int]] = {}
-        for rank, param, segment in segments:
-            if segment.run.start <= start and stop <= segment.run.stop:
-                sources.setdefault(rank, (param, segment.offset + start - segment.run.start))
-        cells.append(Cell(run, sources))
-    return cells
-
-
-def source_cells(held: Sequence[Mapping[str, Holding]]) -> dict[str, list[Cell]]:
-    """Tensor name -> its cells in order, over all ranks."""
-    segments: dict[str, list[tuple[int, str, Segment]]] = defaultdict(list)
-    for rank, params in enumerate(held):
-        for param, holding in params.items():
-            for segment in holding.segments:
-                segments[segment.tensor].append((rank, param, segment))
-    return {name: _cells(found) for name, found in segments.items()}
 
 
 def _merge(transfers: Iterable[Transfer]) -> tuple[Transfer, ...]:
@@ -272,8 +225,7 @@ def plan_reshard(
     planner = _Planner(table, held, wire_dtype)
     world = len(held)
     buckets = [Bucket()]
-    open_cost = [0] * world
-    peak = 0
+    costs = [[0] * world]  # by bucket and rank
     for group in table.groups:
         cost = [0] * world
         entries: list[tuple[int, Arrival]] = []
@@ -286,11 +238,10 @@ def plan_reshard(
                 arrival = planner.arrival(tensor, dest, runs)
                 entries.append((dest, arrival))
                 planner.add_cost(cost, tensor, arrival, dest)
-        if any(open_cost) and max(map(sum, zip(open_cost, cost, strict=True))) > bucket_bytes:
+        if any(costs[-1]) and max(map(sum, zip(costs[-1], cost, strict=True))) > bucket_bytes:
             buckets.append(Bucket())
-            open_cost = [0] * world
-        open_cost = [a + b for a, b in zip(open_cost, cost, strict=True)]
-        peak = max(peak, *open_cost)
+            costs.append([0] * world)
+        costs[-1] = [a + b for a, b in zip(costs[-1], cost, strict=True)]
         bucket = buckets[-1]
         for dest, arrival in entries:
             if dest == rank:
@@ -302,7 +253,15 @@ def plan_reshard(
                     bucket.sends[dest].append(t)
                 if dest == rank:
                     bucket.receives[t.source].append(t)
-    return ReshardPlan(tuple(buckets), planner.moved, planner.minimum, peak, tuple(planner.sent))
+    pairs = itertools.pairwise([*costs, [0] * world])
+    return ReshardPlan(
+        tuple(buckets),
+        planner.moved,
+        planner.minimum,
+        max(map(max, costs)),
+        max(max(map(sum, zip(a, b, strict=True))) for a, b in pairs),
+        tuple(planner.sent),
+    )
 
 
 def is_assembled(arrival: Arrival, dest: int) -> bool:

@@ -9,20 +9,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from igrpo_mcore.config.schema import RolloutConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.weights.families import table_for
+from igrpo_mcore.weights.holdings import allgather_bytes, exchange_holdings, source_cells
 from igrpo_mcore.weights.local import LocalShard, locate_shards
 from igrpo_mcore.weights.manifest import Manifest
-from igrpo_mcore.weights.reshard_plan import (
-    everything,
-    exchange_holdings,
-    plan_reshard,
-    source_cells,
-    wanted_by_engines,
-)
+from igrpo_mcore.weights.reshard_plan import everything, plan_reshard, wanted_by_engines
 from igrpo_mcore.weights.transport import Meter, Transport
-
-DEFAULT_BUCKET_BYTES = 512 << 20
 
 
 class WeightSink(Protocol):
@@ -35,14 +29,15 @@ class WeightSink(Protocol):
 class PushStats:
     """One push. Bytes are of all ranks together, except ``peak_extra_bytes`` (this rank).
 
-    ``bytes_planned_minimum`` is what engines need and their ranks do not hold. ``peak_extra_bytes``
-    is what the push held at most beyond the parameters themselves: at most two buckets.
-    ``exchange_s`` packs and waits for messages, ``assemble_s`` puts tensors together, ``load_s`` is
-    the engine's own loading.
+    ``bytes_planned_minimum`` is what engines need and their ranks do not hold, ``bytes_allgather``
+    what sending every tensor to every rank would move. ``peak_extra_bytes`` is what the push held at
+    most beyond the parameters themselves, at most the plan's ``extra_peak``. ``exchange_s`` packs and
+    waits for messages, ``assemble_s`` puts tensors together, ``load_s`` is the engine's own loading.
     """
 
     bytes_moved: int
     bytes_planned_minimum: int
+    bytes_allgather: int
     tensors: int
     buckets: int
     bucket_peak_bytes: int
@@ -52,6 +47,18 @@ class PushStats:
     load_s: float
     total_s: float
 
+    def metrics(self) -> dict[str, float | None]:
+        """By the names of docs/metrics.md."""
+        return {
+            "push/bytes_moved": self.bytes_moved,
+            "push/bytes_planned_minimum": self.bytes_planned_minimum,
+            "push/bytes_allgather": self.bytes_allgather,
+            "push/peak_extra_bytes": self.peak_extra_bytes,
+            "time/push_exchange_s": self.exchange_s,
+            "time/push_assemble_s": self.assemble_s,
+            "time/push_load_s": self.load_s,
+        }
+
 
 class WeightSync:
     """The reshard from the train layout to the engines' layout; planned once, pushed often.
@@ -60,7 +67,8 @@ class WeightSync:
         chunks: the policy's model chunks of this rank.
         hf_config: transformers config that both sides are built from.
         rollout_tp: tensor-parallel ranks an engine; engine e is ranks [e x tp, (e + 1) x tp).
-        bucket_bytes: most that a rank holds for one bucket; two are in flight.
+        bucket_bytes: most that a rank holds for one bucket, unless a single module's share is larger;
+            two are in flight.
         mode: ``p2p`` sends each rank what its engine rank needs, ``allgather`` everything to all.
         dtype: type the tensors are sent in (the engine's); a few stay float32.
 
@@ -74,7 +82,7 @@ class WeightSync:
         hf_config: Any,
         *,
         rollout_tp: int,
-        bucket_bytes: int = DEFAULT_BUCKET_BYTES,
+        bucket_bytes: int = RolloutConfig.push_bucket_bytes,
         mode: Literal["p2p", "allgather"] = "p2p",
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
@@ -91,12 +99,30 @@ class WeightSync:
         wanted = everything if mode == "allgather" else wanted_by_engines(rollout_tp)
         self.plan = plan_reshard(self.table, held, rank, wanted, bucket_bytes, dtype)
         self.cells = source_cells(held)
+        self._allgather = allgather_bytes(self.table, self.cells, len(held), dtype)
+        self._bucket_bytes = bucket_bytes
         self._transport = Transport(self.table, self._shards, self.plan, dtype)
 
     @property
     def shards(self) -> dict[str, LocalShard]:
         """This rank's parameters by global name."""
         return self._shards
+
+    def describe(self) -> str:
+        """One line: what each push moves, in how many pieces, and what it holds."""
+        plan = self.plan
+        line = (
+            f"each push: {len(self.manifest.entries)} tensors in {_count(len(plan.buckets), 'bucket')}, "
+            f"{_size(plan.bytes_moved)} between ranks (least possible {_size(plan.bytes_minimum)}, "
+            f"by all-gather {_size(self._allgather)}), "
+            f"{_size(plan.extra_peak)} a rank at most beside the weights"
+        )
+        if plan.extra_peak > 2 * self._bucket_bytes:
+            line += (
+                f": one module is larger than rollout.push_bucket_bytes={self._bucket_bytes} "
+                "and cannot be divided"
+            )
+        return line
 
     def stream(self, meter: Meter | None = None) -> Iterator[tuple[str, Tensor]]:
         """What a push hands to this rank's engine, checked against the manifest. Collective."""
@@ -126,6 +152,7 @@ class WeightSync:
         return PushStats(
             self.plan.bytes_moved,
             self.plan.bytes_minimum,
+            self._allgather,
             len(self.manifest.entries),
             len(self.plan.buckets),
             self.plan.bucket_peak,
@@ -135,3 +162,11 @@ class WeightSync:
             total - meter.exchange_s - meter.assemble_s,
             total,
         )
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.2f} MB"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -54,23 +54,25 @@ class Transport:
         """
         buckets = self._plan.buckets
         coming: _InFlight | None = self._post(buckets[0], meter)
+        before = 0
         for i, bucket in enumerate(buckets):
+            current, coming = coming or self._post(bucket, meter), None
             started = time.perf_counter()
-            current, coming = coming, None
-            assert current is not None
-            if i + 1 < len(buckets):
-                coming = self._post(buckets[i + 1], meter)
             for work in current.works:
                 work.wait()
-            meter.exchange_s += time.perf_counter() - started
-            started = time.perf_counter()
+            waited = time.perf_counter()
+            meter.exchange_s += waited - started
             ready = [(a.tensor, self._finish(a, current)) for a in bucket.arrivals]
             size = current.size
             del current
-            meter.assemble_s += time.perf_counter() - started
+            meter.assemble_s += time.perf_counter() - waited
             while ready:  # hand over and let go, one by one
                 yield ready.pop(0)
-            meter.held -= size
+                if coming is None and i + 1 < len(buckets):
+                    # a receiver's loop lets go of the last bucket when it has taken from this one
+                    meter.held, before = meter.held - before, 0
+                    coming = self._post(buckets[i + 1], meter)
+            meter.held, before = meter.held - before, size
 
     def _as_sent(self, tensor: HFTensor) -> torch.dtype:
         return torch.float32 if tensor.keep_dtype else self._dtype

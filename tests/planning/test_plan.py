@@ -203,9 +203,20 @@ def test_stages_hold_every_layer_once():
 def test_the_bound_of_the_refit_holds():
     for name, world in SHIPPED.items():
         step = planned_step(shipped(name), gpu="h200", world=world)
-        exact, bound = (f(step.model, step.layout) for f in (planned_refit, bounded_refit))
-        assert exact.bucket_bytes <= bound.bucket_bytes
-        assert exact.bytes_moved <= bound.bytes_moved
+        for bucket in (64 << 20, 512 << 20, 4 << 30):
+            exact, bound = (f(step.model, step.layout, bucket) for f in (planned_refit, bounded_refit))
+            assert exact.bucket_bytes <= bound.bucket_bytes
+            assert exact.bytes_moved <= bound.bytes_moved
+
+
+def test_smaller_buckets_need_less_memory_at_the_push():
+    config = shipped("igrpo_7b.yaml")
+    small, large = (
+        planned_step(changed(config, {"rollout.push_bucket_bytes": size}), gpu="h200", world=8)
+        for size in (512 << 20, 4 << 30)
+    )
+    before, after = (s.memory.phase("refit").parts["buckets"] for s in (small, large))
+    assert before < after <= 8 << 30
 
 
 def test_command_exit_codes_and_json(capsys):

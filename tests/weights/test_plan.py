@@ -12,15 +12,9 @@ from torch import Tensor
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.weights.checksum import add, checksum
 from igrpo_mcore.weights.families import table_for
+from igrpo_mcore.weights.holdings import Holding, allgather_bytes, run_bytes, source_cells
 from igrpo_mcore.weights.manifest import Manifest
-from igrpo_mcore.weights.reshard_plan import (
-    Holding,
-    everything,
-    plan_reshard,
-    run_bytes,
-    wanted_by_engines,
-    wanted_by_writers,
-)
+from igrpo_mcore.weights.reshard_plan import everything, plan_reshard, wanted_by_engines, wanted_by_writers
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
 from igrpo_mcore.weights.table import EMBEDDING, OUTPUT, Table
@@ -117,6 +111,8 @@ def test_every_engine_rank_gets_its_share_and_nothing_travels_twice(layout, roll
             )
             assert torch.equal(arrived[name], expected), name
     assert plan.bytes_minimum == needed
+    gathered = plan_reshard(made.table, made.held, 0, everything, 1 << 30, torch.float32).bytes_minimum
+    assert allgather_bytes(made.table, source_cells(made.held), world, torch.float32) == gathered
     assert plan.bytes_moved <= 1.1 * plan.bytes_minimum
 
 
@@ -145,7 +141,19 @@ def test_buckets_stay_under_their_size_or_hold_one_module():
         plan = plan_reshard(table, made.held, 0, wanted_by_engines(1), size, torch.float32)
         largest = plan_reshard(table, made.held, 0, wanted_by_engines(1), 1, torch.float32).bucket_peak
         assert plan.bucket_peak <= max(size, largest)
+        assert plan.bucket_peak <= plan.extra_peak <= 2 * plan.bucket_peak
     assert len(plan.buckets) == 1
+
+
+def test_a_module_larger_than_a_bucket_raises_the_bound_of_a_push():
+    """The embedding goes whole to each engine at TP 1: the bound is its size and a bucket beside it."""
+    size, vocabulary = 60_000, 1024
+    table = table_for(hf_config("llama", hidden=64, layers=4, vocab_size=vocabulary))
+    made = lay_out(table, tp=2, pp=2, dp=1)
+    plan = plan_reshard(table, made.held, 0, wanted_by_engines(1), size, torch.float32)
+    embedding = 4 * 64 * vocabulary
+    assert embedding < plan.bucket_peak <= plan.extra_peak
+    assert 2 * size < plan.extra_peak <= 3 * embedding + size  # sent, received and assembled at most
 
 
 def test_writers_take_every_tensor_once_and_evenly():

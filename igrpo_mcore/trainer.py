@@ -76,6 +76,7 @@ class Trainer:
         load_hf_weights(self.policy.chunks, resolve_checkpoint(config.model.path), hf_config)
         self.policy.weights_loaded()
         self.reference = ReferenceWeights(self.policy.chunks) if config.objective.kl_coef else None
+        self.policy.offload_optimizer()
         self.engine = VLLMEngine(
             config.model.path, config.rollout, config.model.dtype, tokenizer, seed=config.train.seed
         )
@@ -191,6 +192,8 @@ class Trainer:
     def push(self) -> PushStats:
         """Reshard the policy's weights into the engines."""
         with self.phase("push"):
+            with self.phase("offload"):
+                self.policy.offload_optimizer()
             with self.phase("wake_weights"):
                 self.engine.wake(EngineMemory.weights)
             pushed = self.sync.push(self.engine)

@@ -67,6 +67,9 @@ class ModelConfig:
     """Parameter and activation type; float32 on machines without a GPU."""
     recompute: Recompute = Recompute.none
     """Activation recomputation in the update."""
+    offload_optimizer: bool = False
+    """Keep optimizer state and gradient buffers off the GPU from the end of an update to the start of
+    the next, so that the engine can take their memory. Costs two copies over the host link a step."""
 
 
 @dataclass

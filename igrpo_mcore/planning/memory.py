@@ -1,7 +1,8 @@
 """Memory of the fullest rank in each phase of a step. Phases never add up: each has the GPU to itself.
 
-What stays throughout: bf16 parameters, fp32 gradients and the optimizer's share (Megatron frees
-none of them), the CUDA context and NCCL's buffers. The engine's weights and cache are there in the
+What stays throughout: bf16 parameters, the CUDA context and NCCL's buffers, and fp32 gradients and
+the optimizer's share (Megatron frees none of them), unless ``model.offload_optimizer`` leaves those
+to the update alone. The engine's weights and cache are there in the
 rollout phase only, its weights already in the refit (sleep level 2 discards both before the
 log-probs); its CUDA graphs stay while it sleeps, being outside its sleeping pool.
 """
@@ -97,6 +98,10 @@ def _resident(trainer: TrainerBytes, layout: Layout) -> dict[str, int]:
     }
 
 
+def _without_optimizer(parts: dict[str, int]) -> dict[str, int]:
+    return {part: size for part, size in parts.items() if part not in ("gradients", "optimizer")}
+
+
 def _shape(model: PlannedModel, layout: Layout) -> act.Shape:
     return act.Shape(model.architecture, layout.tp, layout.sp)
 
@@ -163,7 +168,9 @@ def memory_plan(
     """Each phase on its fullest rank."""
     engine = engine_bytes(model, config, gpu)
     stages = stages_of(model.architecture, layout)
-    residents = [_resident(trainer_bytes(model, layout, stage), layout) for stage in stages]
+    training = [_resident(trainer_bytes(model, layout, stage), layout) for stage in stages]
+    offloads = config.model.offload_optimizer
+    residents = [_without_optimizer(parts) for parts in training] if offloads else training
     fullest = max(range(len(stages)), key=lambda i: sum(residents[i].values()))
     asleep = {"engine graphs": engine.graphs}
 
@@ -191,9 +198,12 @@ def memory_plan(
         fullest,
     )
     steps = []
-    for name, phase in (("logprobs", forward_activations), ("update", update_activations)):
+    for name, phase, held in (
+        ("logprobs", forward_activations, residents),
+        ("update", update_activations, training),
+    ):
         candidates = [
-            PhaseMemory(name, residents[i] | asleep | phase(model, config, layout, stage, lengths), i)
+            PhaseMemory(name, held[i] | asleep | phase(model, config, layout, stage, lengths), i)
             for i, stage in enumerate(stages)
         ]
         steps.append(max(candidates, key=lambda c: c.total))

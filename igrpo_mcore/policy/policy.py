@@ -17,6 +17,7 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import Architecture
 from igrpo_mcore.policy.model import build_model
+from igrpo_mcore.policy.offload import OptimizerOffload
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
 from igrpo_mcore.policy.packing import PackedRow, micro_batches, pack, split_by_tokens
 from igrpo_mcore.types import TrainingSequence
@@ -56,6 +57,7 @@ class Policy:
             self._ddp = wrap_data_parallel(self.chunks)
             self._optimizer = build_optimizer(self._ddp, config.optimizer)
         self.dtype = self.chunks[0].config.params_dtype
+        self._offload = OptimizerOffload(self._optimizer, self._ddp)
         self._schedule = build_schedule(self._optimizer, config.optimizer, updates)
         self._tp_group = mpu.get_tensor_model_parallel_group()
         self._dp_group = mpu.get_data_parallel_group()
@@ -64,6 +66,16 @@ class Policy:
     def weights_loaded(self) -> None:
         """Call after the parameters were filled: the optimizer's fp32 main copies follow them."""
         self._optimizer.reload_model_params()
+
+    def offload_optimizer(self) -> None:
+        """Where ``model.offload_optimizer`` says so, keep optimizer and gradients off the device until
+        the next gradient is computed or ``restore_optimizer`` is called."""
+        if self._options.model.offload_optimizer:
+            self._offload.offload()
+
+    def restore_optimizer(self) -> None:
+        """Undo ``offload_optimizer``; whoever reads the optimizer's state calls it first."""
+        self._offload.restore()
 
     # ---- forward only -------------------------------------------------------------------------
 
@@ -142,6 +154,7 @@ class Policy:
         Returns:
             The loss and the token-weighted mean metrics, the same on every rank.
         """
+        self.restore_optimizer()
         for chunk in self._ddp:
             chunk.zero_grad_buffer()
         self._optimizer.zero_grad()

@@ -163,6 +163,20 @@ def test_recompute_trades_memory_for_time():
     assert 1.2 < full.time.update / none.time.update < 4 / 3
 
 
+def test_an_offloaded_optimizer_counts_in_the_update_alone():
+    config = shipped("igrpo_14b.yaml")
+    kept, away = (
+        planned_step(changed(config, {"model.offload_optimizer": o}), gpu="h100-80g", world=16)
+        for o in (False, True)
+    )
+    assert away.memory.phase("update") == kept.memory.phase("update")
+    for name in ("rollout", "refit", "logprobs"):
+        before, after = kept.memory.phase(name), away.memory.phase(name)
+        gone = before.parts["gradients"] + before.parts["optimizer"]
+        assert gone > 4 * 14.77e9 / 16  # fp32 gradients of the tensor-parallel share alone
+        assert before.total - after.total == gone
+
+
 def test_two_stages_cost_little_more_than_one():
     """Paper, table of costs: iGRPO takes 13 % longer than GRPO at the same number of completions.
 

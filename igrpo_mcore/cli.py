@@ -29,8 +29,26 @@ Overrides = Annotated[
 
 
 @app.command()
-def train(recipe: Recipe, overrides: Overrides = None) -> None:
+def train(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    dry: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Resolve, check, plan, print the job's script; start nothing."),
+    ] = False,
+    gpu: Annotated[str, typer.Option(help="With --dry-run: as in `igrpo plan`.")] = "h100-80g",
+    nodes: Annotated[int | None, typer.Option(help="With --dry-run: none takes the script's.")] = None,
+    gpus_per_node: Annotated[int, typer.Option(help="With --dry-run: GPUs a node.")] = 8,
+) -> None:
     """Train by a recipe: starts the local ranks it needs, or joins torchrun's or srun's."""
+    if dry:
+        from igrpo_mcore.dry_run import dry_run
+
+        raise SystemExit(dry_run(recipe, overrides, gpu, nodes, gpus_per_node))
+    if nodes is not None or (gpu, gpus_per_node) != ("h100-80g", 8):
+        raise UserError(
+            "--gpu, --nodes and --gpus-per-node belong to --dry-run; sbatch or torchrun set a run's"
+        )
     _in_ranks("train", recipe, overrides)
 
 
@@ -51,7 +69,7 @@ def _in_ranks(command: str, recipe: Path, overrides: list[str] | None) -> None:
     adopt_slurm_environment()
     if in_job():
         if os.environ["RANK"] == "0" and os.environ.get(CHECKED) != "1":
-            preflight(options, int(os.environ["WORLD_SIZE"]))
+            preflight(options, int(os.environ["WORLD_SIZE"]), writes_run=command == "train")
         from igrpo_mcore.trainer import Trainer
         from igrpo_mcore.verify import verify as verify_run
 
@@ -61,7 +79,7 @@ def _in_ranks(command: str, recipe: Path, overrides: list[str] | None) -> None:
             verify_run(options)
         return
     ranks = local_ranks(options)
-    preflight(options, ranks)
+    preflight(options, ranks, writes_run=command == "train")
     os.environ[CHECKED] = "1"
     arguments = [command, str(recipe), *(overrides or []), f"run.name={options.run.name}"]
     raise SystemExit(start_local_ranks(ranks, arguments))

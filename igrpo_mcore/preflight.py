@@ -1,5 +1,7 @@
 """Everything that can be known to fail before a rank is started."""
 
+from typing import Any
+
 from transformers import AutoTokenizer
 
 from igrpo_mcore.config.schema import Config
@@ -9,6 +11,7 @@ from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_
 from igrpo_mcore.report.run_folder import check_run_folder
 from igrpo_mcore.rewards.registry import load_reward
 from igrpo_mcore.rollout.limits import check_engine
+from igrpo_mcore.types import Problem
 from igrpo_mcore.weights.checkpoint import check_against_table, open_checkpoint, resolve_checkpoint
 from igrpo_mcore.weights.families import table_for
 
@@ -18,8 +21,10 @@ def local_ranks(config: Config) -> int:
     return config.parallel.tp * config.parallel.pp * (config.parallel.dp or 1)
 
 
-def preflight(config: Config, world_size: int) -> None:
+def preflight(config: Config, world_size: int, *, writes_run: bool = True) -> None:
     """Check model, layout, checkpoint names and shapes, data, prompts and rewards; starts nothing.
+
+    ``writes_run`` false leaves the run's folder out: ``igrpo verify`` has none.
 
     Raises:
         UserError: with the first thing that would fail.
@@ -30,10 +35,20 @@ def preflight(config: Config, world_size: int) -> None:
     check_engine(hf_config, config.rollout)
     for name in config.reward.weights:
         load_reward(name)
-    check_run_folder(config.run)
-    problems = load_problems(config.data)
+    if writes_run:
+        check_run_folder(config.run)
+    check_prompts(config, load_problems(config.data))
+    check_checkpoint(config.model.path, hf_config)
+
+
+def check_prompts(config: Config, problems: list[Problem]) -> None:
+    """Raises ``UserError`` for the first bare prompt over ``rollout.max_prompt_tokens``."""
     renderer = PromptRenderer(AutoTokenizer.from_pretrained(config.model.path), config.data, config.rollout)
     for problem in problems:
         renderer.first(problem)
-    checkpoint = open_checkpoint(resolve_checkpoint(config.model.path))
+
+
+def check_checkpoint(path: str, hf_config: Any) -> None:
+    """Raises ``UserError`` where the checkpoint's tensors are not those of its family's table."""
+    checkpoint = open_checkpoint(resolve_checkpoint(path))
     check_against_table(checkpoint, table_for(hf_config))

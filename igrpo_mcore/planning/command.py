@@ -43,6 +43,11 @@ def run_plan(
     config = load_config(recipe, overrides)
     world = nodes * gpus_per_node if nodes else None
     step = planned_step(config, gpu=gpu_named(gpu), world=world, gpus_per_node=gpus_per_node)
+    return show_plan(recipe, step, search, as_json)
+
+
+def show_plan(recipe: Path, step: PlannedStep, search: bool = False, as_json: bool = False) -> int:
+    """Print a plan; 0 where it fits, 2 where it does not."""
     found, changes = limits(step), advise(step)
     proposals = best_layouts(step) if search else None
     if as_json:

@@ -27,19 +27,20 @@ check_nodes() {
     "$python" -m igrpo_mcore.health compare "$answers" "${hosts[@]}" && [ "$status" = 0 ]
 }
 
-# A rank that ends with 75 asks to be queued again. That becomes status 0 and a file, because for any
-# other status srun kills the ranks that are about to say the same, and reports the kill instead. Slurm
-# signals this shell as well: the trap leaves the answer to the rank.
+# The first rank that does not end well leaves "RANK STATUS" in a file: srun would report the highest
+# status, which is that of the ranks it killed. 75 asks for a requeue and becomes 0 here, so that srun lets
+# the other ranks say the same. Slurm signals this shell as well; the trap leaves the answer to the rank.
 train() {
   in_job --output="$logs/rank-%t.log" --open-mode=append \
-    bash -c 'trap : USR1 TERM; asks=$1; shift; "$@"; status=$?
-      if [ "$status" = 75 ]; then touch "$asks"; exit 0; fi; exit "$status"' rank \
-    "$logs/requeue-$restart" "$python" -m igrpo_mcore train "$@"
+    bash -c 'trap : USR1 TERM; first=$1; shift; "$@"; status=$?
+      [ "$status" = 0 ] || (set -o noclobber; echo "$SLURM_PROCID $status" >"$first") 2>/dev/null
+      [ "$status" != 75 ] || status=0; exit "$status"' rank \
+    "$first" "$python" -m igrpo_mcore train "$@"
 }
 
 main() {
   : "${SLURM_JOB_ID:?this script needs Slurm: start it with sbatch}"
-  local default_recipe=$1 recipe=$1 restart=${SLURM_RESTART_COUNT:-0} python gpus logs status=0
+  local default_recipe=$1 recipe=$1 restart=${SLURM_RESTART_COUNT:-0} python gpus logs first status=0
   shift
   if [ $# -gt 0 ] && [[ $1 != *=* ]]; then recipe=$1; shift; fi
   if [ ! -f "$recipe" ]; then say "there is no recipe $recipe in $PWD; give one, or none for $default_recipe"; exit 2; fi
@@ -55,6 +56,7 @@ main() {
   gpus=${gpus##*:} # "h100:8"
   logs=slurm/logs/$SLURM_JOB_NAME-$SLURM_JOB_ID
   mkdir -p "$logs"
+  first=$logs/first-$restart
 
   # rendezvous of all ranks (igrpo_mcore/launch.py takes the rest from srun)
   mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -66,24 +68,23 @@ main() {
   # the name stays the same over restarts, so that the run resumes; the user's own, if any, comes last
   touch "$logs/rank-0.log"
   tail -n 0 -F "$logs/rank-0.log" 2>/dev/null &
-  local follow=$!
+  local follow=$! rank=
   train "$recipe" "run.name=$SLURM_JOB_NAME-$SLURM_JOB_ID" "$@" || status=$?
   sleep 1; kill "$follow"
+  if [ -s "$first" ]; then read -r rank status <"$first"; fi
 
-  if [ "$status" != 0 ]; then
-    say "the ranks ended with status $status; the first error is in $logs/rank-*.log"
-    exit "$status"
-  fi
-  if [ -e "$logs/requeue-$restart" ]; then
+  if [ "$status" = 75 ]; then
     if [ "$restart" -ge "${MAX_RESTARTS:-50}" ]; then
-      say "the run asks to go on, but it was started $((restart + 1)) times already (MAX_RESTARTS)"
-      exit 75
+      say "the run asks to go on, but this was start $((restart + 1)), the last by MAX_RESTARTS; submit it again"
+    else
+      say "the run wrote a checkpoint and goes on after requeueing"
+      scontrol requeue "$SLURM_JOB_ID" && sleep 60 # Slurm ends this script here
+      say "Slurm did not requeue the job; submit it again with run.name=$SLURM_JOB_NAME-$SLURM_JOB_ID"
     fi
-    say "the run has written a checkpoint and goes on after requeueing"
-    scontrol requeue "$SLURM_JOB_ID" || { say "Slurm refuses to requeue; submit again with the same run.name"; exit 75; }
-    sleep 60 # Slurm ends this script here
+  elif [ "$status" != 0 ]; then
+    say "rank ${rank:-(none said which)} ended first, with status $status; see $logs/rank-${rank:-*}.log"
   fi
+  return "$status"
 }
 
-main "$@" # read as a whole before it runs: the file may change under a job that waits
-exit
+main "$@"; exit # on one line: bash reads no further, so the file may change under a running job

@@ -63,12 +63,16 @@ def load_hf_config(path: str):
     """transformers' config of a folder or hub id.
 
     Raises:
-        UserError: the folder or id cannot be read.
+        UserError: the folder or id cannot be read, or a field of config.json has a wrong type.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(path)
+    except StrictDataclassError as error:
+        reason, mend = " ".join(str(error).split()), "mend it or fetch the checkpoint again"
+        raise UserError(f"{path}: config.json cannot be used ({reason}); {mend}") from error
     except (OSError, ValueError) as error:
         where = "folder" if Path(path).exists() else "folder or hub id"
         raise UserError(

@@ -46,6 +46,20 @@ def resolve_checkpoint(path: str | Path) -> Path:
         ) from error
 
 
+def _files_of_index(folder: Path) -> list[str]:
+    try:
+        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder / INDEX} cannot be read as an index of safetensors files ({error!r}); fetch the "
+            "checkpoint again"
+        ) from error
+    for name in names:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}, named by {INDEX}, is missing; fetch the checkpoint again")
+    return names
+
+
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read the headers of a folder's safetensors files.
 
@@ -53,7 +67,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         UserError: no safetensors files, a file that the index names is missing, or one is damaged.
     """
     if (folder / INDEX).is_file():
-        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+        names = _files_of_index(folder)
     else:
         names = (
             [SINGLE] if (folder / SINGLE).is_file() else sorted(p.name for p in folder.glob("*.safetensors"))

@@ -56,6 +56,13 @@ def _plan(
     return dict(sorted(reads.items()))
 
 
+def _not_finite(tensor: str, file: str) -> str:
+    return (
+        f"checkpoint tensor {tensor} holds NaN or infinite values ({file}); fetch the checkpoint again, or "
+        "take one from before its training diverged"
+    )
+
+
 def _progress(total: int, show: bool):
     from tqdm import tqdm
 
@@ -78,7 +85,8 @@ def load_hf_weights(
         hf_config: its transformers config.
 
     Raises:
-        UserError: on every rank, naming a missing, misshapen or surplus tensor or parameter.
+        UserError: on every rank, naming a missing, misshapen or surplus tensor or parameter, or one
+            that holds NaN or infinite values.
     """
     started = time.perf_counter()
     table = table_for(hf_config)
@@ -109,6 +117,10 @@ def load_hf_weights(
             with safe_open(found.folder / name, "pt") as handle:
                 for shard, segment in part:
                     index = (slice(None),) * segment.dim + (slice(segment.run.start, segment.run.stop),)
-                    shard.view(segment).copy_(handle.get_slice(segment.tensor)[index])
+                    part_of_param = shard.view(segment)
+                    part_of_param.copy_(handle.get_slice(segment.tensor)[index])
+                    if problem is None and not part_of_param.isfinite().all():
+                        problem = _not_finite(segment.tensor, name)
                     bar.update(_slice_bytes(found, segment))
+    raise_everywhere(problem)
     return LoadStats(len(shards), mine, tuple(by_rank), time.perf_counter() - started)

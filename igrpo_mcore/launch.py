@@ -13,6 +13,9 @@ def adopt_slurm_environment() -> None:
     """Under srun, set torch.distributed's rendezvous variables from the job step's own.
 
     MASTER_ADDR is the job's first node and MASTER_PORT derives from the job id, unless set.
+
+    Raises:
+        UserError: MASTER_ADDR is not set and there is no scontrol to ask, as in most containers.
     """
     if "RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
         return
@@ -24,11 +27,17 @@ def adopt_slurm_environment() -> None:
     environment["LOCAL_WORLD_SIZE"] = tasks.split("(")[0].split(",")[0]
     if "MASTER_ADDR" not in environment:
         nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", ""))
-        listing = subprocess.run(
-            ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
-        )
-        environment["MASTER_ADDR"] = listing.stdout.split()[0]
-    environment.setdefault("MASTER_PORT", str(20000 + int(environment["SLURM_JOB_ID"]) % 20000))
+        command = ["scontrol", "show", "hostnames", nodes]
+        try:
+            listing = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        except (OSError, subprocess.SubprocessError) as error:
+            raise UserError(
+                f"the first node of the job is not known here ({error}); set MASTER_ADDR to its name in the "
+                "batch script, as slurm/common.sh does"
+            ) from error
+        environment["MASTER_ADDR"] = listing.split()[0]
+    # below the ports that the system hands out to others
+    environment.setdefault("MASTER_PORT", str(20000 + int(environment["SLURM_JOB_ID"]) % 10000))
 
 
 def in_job() -> bool:

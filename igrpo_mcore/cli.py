@@ -11,6 +11,7 @@ import typer
 
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.quiet import quiet_libraries
+from igrpo_mcore.stop_signal import REQUEUE_STATUS, Stopped
 
 app = typer.Typer(
     add_completion=False,
@@ -148,6 +149,10 @@ def main() -> None:
     prefix = f"igrpo [rank {rank}]" if rank is not None else "igrpo"
     try:
         app(standalone_mode=True)
+    except Stopped as stopped:
+        _wait_for_main_rank(rank)
+        said = f"igrpo: stopped on request after step {stopped.step}; the same command goes on from there"
+        _leave(said if rank in (None, "0") else "", REQUEUE_STATUS)
     except UserError as error:
         _wait_for_main_rank(rank)
         _leave(f"{prefix}: {error}", 2)
@@ -157,12 +162,13 @@ def main() -> None:
 
 
 def _wait_for_main_rank(rank: str | None) -> None:
-    # the same mistake is usually met by every rank: let rank 0 say it and end the job
+    # every rank usually ends for the same reason: let rank 0 say it, the launcher then ends the others
     if rank not in (None, "0"):
         time.sleep(2)
 
 
 def _leave(message: str, status: int) -> None:
-    print(message, file=sys.stderr, flush=True)
+    if message:
+        print(message, file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(status)

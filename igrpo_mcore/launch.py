@@ -1,12 +1,14 @@
 """Starting ranks: on its own `igrpo train` starts them; under torchrun or srun it joins."""
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
 
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.stop_signal import REQUEUE_STATUS
 
 
 def adopt_slurm_environment() -> None:
@@ -49,8 +51,9 @@ def start_local_ranks(ranks: int, arguments: Sequence[str]) -> int:
     """Run ``python -m igrpo_mcore arguments`` in ``ranks`` processes and wait; the exit status.
 
     When one rank fails the others are ended at once. A rank prints its own error; one ended by a
-    signal cannot, so that is said here.
+    signal cannot, so that is said here. SIGTERM and SIGUSR1 ask the ranks to stop with a checkpoint.
     """
+    import psutil
     import torch
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -63,6 +66,17 @@ def start_local_ranks(ranks: int, arguments: Sequence[str]) -> int:
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a NUMA warning a rank
+    asked_to_stop = False
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        nonlocal asked_to_stop
+        asked_to_stop = True
+        for rank in psutil.Process().children():
+            rank.send_signal(signal.SIGUSR1)
+
+    # by SIGTERM the launcher ends the other ranks when one has failed, so a request is told by another
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, ask_to_stop)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -72,11 +86,15 @@ def start_local_ranks(ranks: int, arguments: Sequence[str]) -> int:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
         monitor_interval=0.2,
+        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",
     )
     try:
         elastic_launch(config, sys.executable)("-m", "igrpo_mcore", *arguments)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
+        if failure.exitcode < 0 and asked_to_stop:
+            print("igrpo: stopped on request before the first step", file=sys.stderr)
+            return REQUEUE_STATUS
         if failure.exitcode < 0:
             print(
                 f"igrpo: rank {rank} was ended by signal {-failure.exitcode} "

@@ -7,8 +7,10 @@ from transformers import AutoTokenizer
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
+from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
-from igrpo_mcore.report.run_folder import check_run_folder
+from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder
+from igrpo_mcore.report.run_folder import check_run_folder, checkpoints_dir
 from igrpo_mcore.rewards.registry import load_reward
 from igrpo_mcore.rollout.limits import check_engine
 from igrpo_mcore.types import Problem
@@ -36,7 +38,8 @@ def preflight(config: Config, world_size: int, *, writes_run: bool = True) -> No
     for name in config.reward.weights:
         load_reward(name)
     if writes_run:
-        check_run_folder(config.run)
+        check_run_folder(config)
+        check_steps_left(config)
     check_prompts(config, load_problems(config.data))
     check_checkpoint(config.model.path, hf_config)
 
@@ -52,3 +55,17 @@ def check_checkpoint(path: str, hf_config: Any) -> None:
     """Raises ``UserError`` where the checkpoint's tensors are not those of its family's table."""
     checkpoint = open_checkpoint(resolve_checkpoint(path))
     check_against_table(checkpoint, table_for(hf_config))
+
+
+def check_steps_left(config: Config) -> None:
+    """Raises ``UserError`` where the run's newest checkpoint already has ``train.steps`` steps."""
+    folder = CheckpointFolder(checkpoints_dir(config.run))
+    latest = folder.latest()
+    if latest is None:
+        return
+    done = folder.read(latest)[0].step
+    if done >= config.train.steps:
+        raise UserError(
+            f"run {config.run.name} has done {done} of train.steps={config.train.steps} steps: raise "
+            "train.steps to go on, or set another run.name"
+        )

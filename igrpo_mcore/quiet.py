@@ -18,5 +18,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=SyntaxWarning)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # the launcher says itself which rank failed, and the rank says why
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

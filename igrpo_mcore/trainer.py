@@ -14,18 +14,21 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from igrpo_mcore import device, parity
-from igrpo_mcore.config.schema import Config
+from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.parity import Parity
 from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
+from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
+from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
 from igrpo_mcore.policy.policy import Policy, UpdateStats
 from igrpo_mcore.policy.reference import ReferenceWeights
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.report.run import RunReport
+from igrpo_mcore.report.run_folder import checkpoints_dir
 from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.engine import EngineMemory
 from igrpo_mcore.rollout.gather import merge_parts, rate
@@ -33,6 +36,7 @@ from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.stages import RolloutStats, sample
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
+from igrpo_mcore.stop_signal import Stopped, StopSignal
 from igrpo_mcore.types import PromptRollout, TrainingSequence
 from igrpo_mcore.weights import PushStats, WeightSync, load_hf_weights
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
@@ -46,7 +50,7 @@ class Trainer:
         """Build everything: data, process groups, policy, reference, engine, rewards.
 
         Raises:
-            UserError: what preflight checks, and a checkpoint that does not fit.
+            UserError: what preflight checks, and a checkpoint that does not fit or is damaged.
         """
         self.config = config
         hf_config = load_hf_config(config.model.path)
@@ -76,6 +80,10 @@ class Trainer:
         load_hf_weights(self.policy.chunks, resolve_checkpoint(config.model.path), hf_config)
         self.policy.weights_loaded()
         self.reference = ReferenceWeights(self.policy.chunks) if config.objective.kl_coef else None
+        self.position = Position(step=0, problems=0, updates=0)
+        self.checkpoints = CheckpointFolder(checkpoints_dir(config.run), config.checkpoint.keep)
+        if config.checkpoint.resume == Resume.auto:
+            self.position = load_latest(self.checkpoints, self.policy) or self.position
         self.policy.offload_optimizer()
         self.engine = VLLMEngine(
             config.model.path, config.rollout, config.model.dtype, tokenizer, seed=config.train.seed
@@ -91,14 +99,25 @@ class Trainer:
         self.scorer = SharedScorer(self.rewards, self.engine.group)
 
     def run(self) -> None:
-        """Train for ``train.steps`` steps and leave the run's folder (rank 0); then ``close``."""
+        """Train up to ``train.steps`` steps and leave the run's folder (rank 0); then ``close``.
+
+        Raises:
+            Stopped: the job was asked to stop; the checkpoint of the last step is written.
+        """
+        first, last = self.position.step + 1, self.config.train.steps
         if is_main_rank():
-            self.report = RunReport(self.config, self.decode)
+            self.report = RunReport(self.config, self.decode, first)
             self.report.start(self.sync.describe())
+        signals = StopSignal()
         try:
             self.push()
-            for step in range(1, self.config.train.steps + 1):
+            for step in range(first, last + 1):
                 self.step(step)
+                stop = signals.on_any_rank()
+                if stop or step == last or self.checkpoint_due(step):
+                    self.save(step)
+                if stop and step < last:
+                    raise Stopped(step)
         except BaseException:
             if self.report:
                 self.report.finish(completed=False)
@@ -131,6 +150,8 @@ class Trainer:
                     for batch, old, ref in zip(batches, old_logprobs, ref_logprobs, strict=True)
                 ]
             pushed = self.push()
+        drawn = self.position.problems + self.config.train.prompts_per_step
+        self.position = Position(step, drawn, self.policy.updates)
         if self.report:
             self.report.step(step, rollouts, self.metrics(rollouts, stats, measured, updates, pushed))
 
@@ -139,7 +160,7 @@ class Trainer:
     def rollout(self, step: int) -> tuple[list[PromptRollout], RolloutStats]:
         """Both stages: each engine samples its part of the step's prompts, all ranks get all."""
         count = self.config.train.prompts_per_step
-        indices = self.order.take((step - 1) * count, count)
+        indices = self.order.take(self.position.problems, count)
         mine = list(range(self.engine.index, count, self.engine.count))
         rollouts, stats = sample(
             [self.problems[indices[position]] for position in mine],
@@ -200,6 +221,22 @@ class Trainer:
             with self.phase("wake_kv_cache"):
                 self.engine.wake(EngineMemory.kv_cache)
         return pushed
+
+    def checkpoint_due(self, step: int) -> bool:
+        every = self.config.checkpoint.every
+        return every > 0 and step % every == 0
+
+    def save(self, step: int) -> None:
+        """Publish the checkpoint of a finished step."""
+        offloaded = self.config.model.offload_optimizer
+        with self.phase("checkpoint"):
+            if offloaded:  # its state comes back for the while, so the engine makes room
+                self.engine.sleep()
+            path = save_checkpoint(self.checkpoints, self.policy, self.position)
+        if offloaded:
+            self.push()
+        if self.report:
+            self.report.say(f"checkpoint: {path} ({self.seconds['checkpoint']:.1f} s)")
 
     # ---- what the run leaves ------------------------------------------------------------------
 

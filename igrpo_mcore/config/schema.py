@@ -59,6 +59,13 @@ class Recompute(StrEnum):
     full = "full"
 
 
+class Resume(StrEnum):
+    """What a start does in a run folder that is in use."""
+
+    auto = "auto"
+    never = "never"
+
+
 @dataclass
 class ModelConfig:
     path: str = MISSING
@@ -221,6 +228,17 @@ class ParityConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    every: int = 50
+    """Steps between checkpoints; 0 writes one only at the end and when the job is asked to stop."""
+    keep: int = 2
+    """Newest checkpoints that are kept."""
+    resume: Resume = Resume.auto
+    """auto: a run whose folder exists goes on from its newest checkpoint (from step 1 where it has
+    none yet); never: such a folder is refused."""
+
+
+@dataclass
 class RunConfig:
     name: str | None = None
     """The run's folder is ``dir/name``; none takes the recipe's name, numbered where it is in use."""
@@ -245,4 +263,5 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     parity: ParityConfig = field(default_factory=ParityConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     run: RunConfig = field(default_factory=RunConfig)

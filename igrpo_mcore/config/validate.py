@@ -32,6 +32,8 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens")
     _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
     _at_least(config, 1, "rollout.push_bucket_bytes")
+    _at_least(config, 1, "checkpoint.keep")
+    _at_least(config, 0, "checkpoint.every")
     _at_least(config, 0, "rollout.num_drafts", "objective.kl_coef", "objective.draft_weight", "train.seed")
     _at_least(config, 0, "optimizer.weight_decay", "optimizer.warmup_ratio", "run.samples_per_step")
     _above(config, 0, "rollout.temperature", "optimizer.lr", "optimizer.grad_clip", "reward.time_limit_s")

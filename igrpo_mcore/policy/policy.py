@@ -16,6 +16,7 @@ from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import Architecture
+from igrpo_mcore.policy.checkpoint import load_model_state, sharded_model_state, sharding_metadata
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
@@ -59,6 +60,7 @@ class Policy:
         self.dtype = self.chunks[0].config.params_dtype
         self._offload = OptimizerOffload(self._optimizer, self._ddp)
         self._schedule = build_schedule(self._optimizer, config.optimizer, updates)
+        self.updates = 0
         self._tp_group = mpu.get_tensor_model_parallel_group()
         self._dp_group = mpu.get_data_parallel_group()
         self._last_stage = mpu.is_pipeline_last_stage(ignore_virtual=True)
@@ -76,6 +78,31 @@ class Policy:
     def restore_optimizer(self) -> None:
         """Undo ``offload_optimizer``; whoever reads the optimizer's state calls it first."""
         self._offload.restore()
+
+    # ---- checkpoints --------------------------------------------------------------------------
+
+    def sharded_state(self, *, loading: bool) -> dict[str, Any]:
+        """Parameters and optimizer state as Megatron's sharded state dict, whatever the layout. Collective.
+
+        ``loading`` gives one to be filled by dist_checkpointing and handed to ``load_sharded_state``.
+        """
+        self.restore_optimizer()
+        with device.megatron_on_cpu():
+            metadata = sharding_metadata()
+            model = sharded_model_state(self.chunks)
+            optimizer = self._optimizer.sharded_state_dict(model, is_loading=loading, metadata=metadata)
+        return {"model": model, "optimizer": optimizer}
+
+    def load_sharded_state(self, state: dict[str, Any], updates: int) -> None:
+        """Take a loaded ``sharded_state`` that had seen ``updates`` optimizer steps.
+
+        The learning rate continues at that place of this run's own schedule.
+        """
+        with device.megatron_on_cpu():
+            load_model_state(self.chunks, state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+        self.updates = updates
+        self._schedule.step(updates)
 
     # ---- forward only -------------------------------------------------------------------------
 
@@ -122,20 +149,24 @@ class Policy:
         ``old_logprobs`` ``None`` means on-policy: the ratio is 1, with its gradient.
 
         Raises:
-            UserError: the gradient norm is not finite; the weights are unusable after that.
+            UserError: the gradient norm is not finite; weights and optimizer are as before the call.
         """
         loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs)
-        self._schedule.step(1)
         with device.megatron_on_cpu():
-            ok, grad_norm, _ = self._optimizer.step()
-        if not ok or not math.isfinite(grad_norm):
-            raise UserError(
-                f"the gradient norm is {grad_norm}, so the run ends here; lower optimizer.lr, or look for "
-                "infinite or extreme values in what the rewards return"
-            )
+            # Megatron steps on a NaN norm, so it is looked at first; preparing twice changes nothing
+            self._optimizer.prepare_grads()
+            grad_norm = float(self._optimizer.get_grad_norm())
+            if not math.isfinite(grad_norm):
+                raise UserError(
+                    f"the gradient norm is {grad_norm}, so no step was taken and the run ends here; lower "
+                    "optimizer.lr, or look for infinite or extreme values in what the rewards return"
+                )
+            self.updates += 1
+            self._schedule.step(1)
+            self._optimizer.step()
         return UpdateStats(
             loss=loss,
-            grad_norm=float(grad_norm),
+            grad_norm=grad_norm,
             lr=self._optimizer.param_groups[0]["lr"],
             tokens=sum(len(s) for s in sequences),
             head_rows=sum(len(s.completion_ids) for s in sequences),

@@ -26,7 +26,8 @@ class RunReport:
     def __init__(self, config: Config, decode: Callable[[Sequence[int]], str], first_step: int = 1) -> None:
         layout = parallel_layout(config)
         self._layout_words = _words(layout)
-        self.folder = make_run_folder(config, layout, resume=first_step > 1)
+        self.folder = make_run_folder(config, layout)
+        self._first_step = first_step
         resolved = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
         assert isinstance(resolved, dict)
         self._metrics = MetricsWriter(
@@ -36,9 +37,14 @@ class RunReport:
         self._progress = Progress(config.train.steps)
 
     def start(self, *more: str) -> None:
-        """Say that training begins, and on which layout; then ``more``, a line each."""
-        for line in (f"{self.folder}: {self._layout_words}", *more):
-            self._progress.say(line)
+        """Say that training begins, or goes on, and on which layout; then ``more``, a line each."""
+        again = f", goes on from step {self._first_step}" if self._first_step > 1 else ""
+        for line in (f"{self.folder}: {self._layout_words}{again}", *more):
+            self.say(line)
+
+    def say(self, text: str) -> None:
+        """Print one line as it is."""
+        self._progress.say(text)
 
     def step(self, step: int, rollouts: Sequence[PromptRollout], metrics: dict[str, float | None]) -> None:
         """Record one step (from 1) and print its line."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import igrpo_mcore
 from igrpo_mcore.config.load import to_yaml
-from igrpo_mcore.config.schema import Config, RunConfig
+from igrpo_mcore.config.schema import Config, Resume, RunConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.report.records import cannot_write
 
@@ -47,6 +47,11 @@ def run_dir(config: RunConfig) -> Path:
     return Path(config.dir).expanduser() / config.name
 
 
+def checkpoints_dir(config: RunConfig) -> Path:
+    """Where the run keeps its checkpoints."""
+    return run_dir(config) / "checkpoints"
+
+
 def _in_use(folder: Path) -> bool:
     return folder.exists() and any(folder.iterdir())
 
@@ -59,26 +64,31 @@ def free_name(config: RunConfig, stem: str) -> str:
     raise AssertionError("unreachable")
 
 
-def check_run_folder(config: RunConfig) -> None:
-    """Raises ``UserError`` where the run's folder holds something already."""
-    folder = run_dir(config)
-    if _in_use(folder):
+def check_run_folder(config: Config) -> None:
+    """Raises ``UserError`` where the run's folder is in use and this run may not go on in it."""
+    folder = run_dir(config.run)
+    if not _in_use(folder):
+        return
+    if not (folder / CONFIG_FILE).exists():
         raise UserError(
             f"The run folder {folder} is not empty: set another run.name, or move the folder away."
         )
+    if config.checkpoint.resume == Resume.never:
+        raise UserError(
+            f"The run folder {folder} holds a run already and checkpoint.resume=never: set another run.name, "
+            "or checkpoint.resume=auto to go on with it."
+        )
 
 
-def make_run_folder(config: Config, layout: Mapping[str, int], resume: bool = False) -> Path:
+def make_run_folder(config: Config, layout: Mapping[str, int]) -> Path:
     """Make ``dir/name`` with config.yaml and versions.json, and return it. Rank 0 only.
 
-    ``layout`` holds the parallel sizes by name. Raises ``UserError`` where the folder holds something
-    already and the run is not resumed, and where it cannot be written. A resumed
-    run's versions.json keeps the earlier starts.
+    ``layout`` holds the parallel sizes by name. Raises ``UserError`` where ``check_run_folder`` does,
+    and where the folder cannot be written. A resumed run's versions.json keeps the earlier starts.
     """
     folder = run_dir(config.run)
+    check_run_folder(config)
     try:
-        if not resume:
-            check_run_folder(config.run)
         folder.mkdir(parents=True, exist_ok=True)
         start = {**versions(), "layout": dict(layout)}
         earlier = _earlier_starts(folder / VERSIONS_FILE)

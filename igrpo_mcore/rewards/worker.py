@@ -24,6 +24,8 @@ MAX_MESSAGE = 500
 def main(descriptor: int) -> None:
     """Serve jobs on the socket ``descriptor`` until it closes."""
     connection = socket.socket(fileno=descriptor)
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # Slurm tells every process; the trainer decides
+        signal.signal(number, signal.SIG_IGN)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # only rank 0 of the trainer writes to stdout
     with contextlib.suppress(EOFError, OSError):  # the parent is gone, or has closed the pool
         serve(connection)

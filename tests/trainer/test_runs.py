@@ -60,34 +60,68 @@ def test_same_seed_same_metrics_and_what_a_run_leaves(recipe):
     assert "TP = 2" in output
 
 
-def test_a_rank_that_dies_ends_the_job_with_its_message(recipe):
-    arguments = ["train", str(recipe), REWARD, "run.name=dies", "train.steps=1000"]
-    log = recipe.parent / "dies.log"
+@contextlib.contextmanager
+def running(recipe: Path, name: str, *overrides: str):
+    """A job of its own that has done at least one step; yields its process and its log."""
+    log = recipe.parent / f"{name}.log"
+    command = [sys.executable, "-m", "igrpo_mcore", "train", str(recipe), REWARD, f"run.name={name}"]
     with log.open("w") as output:
         job = subprocess.Popen(
-            [sys.executable, "-m", "igrpo_mcore", *arguments],
-            cwd=ROOT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            [*command, *overrides], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-        try:
-            lines = recipe.parent / "runs" / "dies" / "metrics.jsonl"
-            deadline = time.monotonic() + 240
-            while not (lines.exists() and lines.read_text().count("\n") >= 1):
-                assert job.poll() is None, log.read_text()[-4000:]
-                assert time.monotonic() < deadline, log.read_text()[-4000:]
-                time.sleep(0.2)
-            children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-            ranks = [
-                int(child) for child in children if b"RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes()
-            ]
-            os.kill(ranks[0], signal.SIGKILL)
-            assert job.wait(60) != 0
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(job.pid, signal.SIGKILL)
+    try:
+        lines = recipe.parent / "runs" / name / "metrics.jsonl"
+        deadline = time.monotonic() + 240
+        while not (lines.exists() and lines.read_text().count("\n") >= 1):
+            assert job.poll() is None, log.read_text()[-4000:]
+            assert time.monotonic() < deadline, log.read_text()[-4000:]
+            time.sleep(0.2)
+        yield job, log
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+
+
+def test_a_rank_that_dies_ends_the_job_with_its_message(recipe):
+    with running(recipe, "dies", "train.steps=1000") as (job, log):
+        children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        ranks = [
+            int(child) for child in children if b"RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes()
+        ]
+        os.kill(ranks[0], signal.SIGKILL)
+        assert job.wait(60) != 0
     assert "rank 1 was ended by signal 9" in log.read_text()
+
+
+def test_a_run_that_is_stopped_goes_on_as_if_undisturbed(recipe):
+    """SIGTERM to the launcher: the step is finished, its checkpoint written, the status is 75."""
+    steps = ["train.steps=8", "checkpoint.keep=1", "parallel.tp=1", "parallel.sp=false", "parallel.dp=2"]
+    status, output = igrpo("train", recipe, REWARD, "run.name=undisturbed", *steps)
+    assert status == 0, output[-4000:]
+    with running(recipe, "stopped", *steps) as (job, log):
+        os.kill(job.pid, signal.SIGTERM)
+        assert job.wait(60) == 75, log.read_text()[-4000:]
+    stopped_at = len(metrics(recipe, "stopped"))
+    assert 1 <= stopped_at < 8
+    assert f"stopped on request after step {stopped_at}" in log.read_text()
+    kept = recipe.parent / "runs" / "stopped" / "checkpoints"
+    assert [path.name for path in kept.iterdir()] == [f"step_{stopped_at:06d}"]
+
+    arguments = ("train", recipe, REWARD, "run.name=stopped", *steps)
+    status, output = igrpo(*arguments)
+    assert status == 0, output[-4000:]
+    assert f"goes on from step {stopped_at + 1}" in output
+    assert metrics(recipe, "stopped") == metrics(recipe, "undisturbed")
+    assert [path.name for path in kept.iterdir()] == ["step_000008"]
+
+    status, output = igrpo(*arguments)  # nothing is left to do, and nothing is touched
+    assert status == 2
+    assert "has done 8 of train.steps=8 steps: raise train.steps to go on" in output
+    position = kept / "step_000008" / "position.json"
+    position.write_text("")
+    status, output = igrpo(*arguments)
+    assert status == 2
+    assert "step_000008 is no whole checkpoint" in output
 
 
 @pytest.mark.parametrize("kind", ["reinforce", "cispo", "gspo"])

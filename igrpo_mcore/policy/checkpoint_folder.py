@@ -1,0 +1,111 @@
+"""Where a run keeps its checkpoints: a folder a step, there only when it is whole."""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from igrpo_mcore.errors import UserError
+
+POSITION_FILE = "position.json"
+_NAME = re.compile(r"step_(\d{6,})")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: ``step`` steps done, ``problems`` drawn from the data, ``updates`` taken."""
+
+    step: int
+    problems: int
+    updates: int
+
+
+class CheckpointFolder:
+    """``root`` (a run's ``checkpoints``) and the ``keep`` newest of what is in it.
+
+    A checkpoint is written under a name of its own and renamed when everything is on the disk, so
+    that a job killed at any moment leaves whole checkpoints only.
+    """
+
+    def __init__(self, root: Path, keep: int = 1) -> None:
+        self.root, self.keep = root, keep
+
+    def path(self, step: int) -> Path:
+        """The folder of a published checkpoint."""
+        return self.root / f"step_{step:06d}"
+
+    def partial(self, step: int) -> Path:
+        """The folder it is written in."""
+        return self.root / f".step_{step:06d}.partial"
+
+    def all(self) -> list[Path]:
+        """Published checkpoints, oldest first."""
+        if not self.root.is_dir():
+            return []
+        found = [path for path in self.root.iterdir() if _NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+
+    def latest(self) -> Path | None:
+        return next(reversed(self.all()), None)
+
+    def begin(self, step: int) -> None:
+        """Make the folder to write in, and remove what killed jobs left half written."""
+        for stale in self.root.glob(".*"):
+            shutil.rmtree(stale)
+        self.partial(step).mkdir(parents=True)
+
+    def publish(self, position: Position, layout: dict[str, int]) -> None:
+        """Give the written folder its name, then remove the oldest beyond ``keep``. One rank only."""
+        partial, final = self.partial(position.step), self.path(position.step)
+        (partial / POSITION_FILE).write_text(json.dumps({**asdict(position), "layout": layout}) + "\n")
+        for file in partial.iterdir():
+            _flush(file)
+        _flush(partial)
+        if final.exists():  # a run that went back to an earlier checkpoint comes by again
+            self._remove(final)
+        partial.rename(final)
+        _flush(self.root)
+        for old in self.all()[: -self.keep]:
+            self._remove(old)
+
+    def read(self, checkpoint: Path) -> tuple[Position, dict[str, int]]:
+        """Position and writing layout of a published checkpoint.
+
+        Raises:
+            UserError: the file that says so is missing or damaged.
+        """
+        try:
+            found = json.loads((checkpoint / POSITION_FILE).read_text())
+            layout = found.pop("layout")
+            return Position(**found), layout
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{checkpoint} is no whole checkpoint ({POSITION_FILE} is missing or damaged): remove it to "
+                "go on from the one before"
+            ) from error
+
+    def cannot_write(self, step: int, error: Exception) -> UserError:
+        """The error to raise where a checkpoint could not be written."""
+        latest = self.latest()
+        kept = f"{latest.name} is whole" if latest else "there is none before it"
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
+        return UserError(
+            f"the checkpoint of step {step} could not be written in {self.root} ({reason}; {kept}): free "
+            "space or permissions there, then start the run again"
+        )
+
+    def _remove(self, checkpoint: Path) -> None:
+        # renamed first: a half removed checkpoint must not look like a whole one
+        doomed = checkpoint.with_name(f".{checkpoint.name}.removed")
+        checkpoint.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,88 @@
+"""In four ranks: train, save, train on; then load at other layouts and train on from there.
+
+python -m tests.policy.checkpoint_worker SCRATCH CHECKPOINT DTYPE LAYOUT [LAYOUT ...]   LAYOUT: tp,pp,sp,vpp
+The first layout writes. Rank 0 leaves SCRATCH/results.pt: [layout] -> loaded weights, then two updates.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from igrpo_kernels import Objective
+from megatron.core import parallel_state as mpu
+
+from igrpo_mcore.config.schema import Config, DType
+from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
+from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
+from igrpo_mcore.policy.parallel import start_process_groups
+from igrpo_mcore.policy.policy import Policy
+from igrpo_mcore.weights import WeightSync, load_hf_weights
+from tests.policy.layouts_worker import Collector
+from tests.policy.sequences import training_batch
+
+OBJECTIVE = Objective(kind="clip", temperature=0.8)
+
+
+def build(checkpoint: str, dtype: str, layout: str) -> tuple[Policy, WeightSync]:
+    config = Config()
+    config.model.path, config.model.dtype = checkpoint, DType(dtype)
+    tp, pp, sp, vpp = map(int, layout.split(","))
+    config.parallel.tp, config.parallel.pp, config.parallel.sp, config.parallel.vpp = tp, pp, bool(sp), vpp
+    config.rollout.max_prompt_tokens = config.rollout.max_completion_tokens = 64
+    config.rollout.temperature = 0.8
+    config.train.micro_batch_tokens = 40
+    config.optimizer.lr, config.optimizer.warmup_ratio = 1e-3, 0.5
+    if mpu.is_initialized():
+        mpu.destroy_model_parallel()
+    start_process_groups(config.parallel, seed=0)
+    hf_config = load_hf_config(checkpoint)
+    policy = Policy(config, architecture_of(hf_config, dtype), updates=6)
+    with torch.no_grad():
+        for chunk in policy.chunks:  # a tensor that a load forgets must not look right
+            for parameter in chunk.parameters():
+                parameter.fill_(0.02)
+    sync = WeightSync(policy.chunks, hf_config, rollout_tp=1, dtype=policy.dtype)
+    return policy, sync
+
+
+def weights(sync: WeightSync) -> dict[str, torch.Tensor]:
+    collector = Collector()
+    sync.push(collector)
+    return collector.tensors
+
+
+def train_on(policy: Policy, sync: WeightSync) -> list[dict]:
+    done = []
+    for _ in range(2):
+        stats = policy.update(training_batch(), OBJECTIVE)
+        done.append({"loss": stats.loss, "grad_norm": stats.grad_norm, "lr": stats.lr})
+    return [*done, weights(sync)]
+
+
+def main() -> None:
+    scratch, checkpoint, dtype = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    layouts = sys.argv[4:]
+    folder = CheckpointFolder(scratch / "checkpoints", keep=2)
+    policy, sync = build(checkpoint, dtype, layouts[0])
+    load_hf_weights(policy.chunks, Path(checkpoint), load_hf_config(checkpoint))
+    policy.weights_loaded()
+    for step in (1, 2, 3):
+        policy.update(training_batch(), OBJECTIVE)
+        save_checkpoint(folder, policy, Position(step, 8 * step, policy.updates))
+    results: dict = {"undisturbed": (weights(sync), train_on(policy, sync))}
+    for layout in layouts:
+        policy, sync = build(checkpoint, dtype, layout)
+        position = load_latest(folder, policy)
+        assert position == Position(3, 24, 3), position
+        results[layout] = (weights(sync), train_on(policy, sync))
+    if dist.get_rank() == 0:
+        results["kept"] = [path.name for path in sorted((scratch / "checkpoints").iterdir())]
+        torch.save(results, scratch / "results.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

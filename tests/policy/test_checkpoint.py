@@ -1,0 +1,57 @@
+"""A checkpoint at the layout that wrote it and at others, against the run that was not interrupted."""
+
+import pytest
+import torch
+
+from tests.support.checkpoints import make_checkpoint
+from tests.support.ranks import run_ranks
+
+pytestmark = pytest.mark.slow
+
+CASES = {  # the first layout (tp,pp,sp,vpp) writes; what four ranks leave over is data-parallel
+    "tied": ("qwen3", "float32", ["2,2,1,1", "1,2,0,1", "4,1,1,1", "1,2,0,2"]),
+    "hybrid": ("nemotron_h", "float32", ["2,2,1,1", "2,1,0,1", "1,2,0,1"]),
+    "bf16": ("qwen3", "bfloat16", ["2,1,1,1", "1,2,0,1"]),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request, tmp_path_factory):
+    family, dtype, layouts = CASES[request.param]
+    scratch = tmp_path_factory.mktemp(request.param)
+    # a vocabulary that is padded differently at every TP size
+    shape = dict(tie_word_embeddings=True, vocab_size=127) if family == "qwen3" else {}
+    folder = make_checkpoint(scratch / "hf", family, **shape)
+    run_ranks("tests.policy.checkpoint_worker", 4, scratch, folder, dtype, *layouts)
+    return dtype, layouts, torch.load(scratch / "results.pt")
+
+
+def test_loaded_weights_are_the_saved_ones_at_every_layout(case):
+    _, layouts, results = case
+    saved, _ = results["undisturbed"]
+    for layout in layouts:
+        loaded, _ = results[layout]
+        assert loaded.keys() == saved.keys()
+        assert all(torch.equal(loaded[name], saved[name]) for name in saved), layout
+
+
+def test_training_goes_on_as_if_undisturbed(case):
+    dtype, layouts, results = case
+    saved, (*steps, trained) = results["undisturbed"]
+    assert max(float((trained[n] - saved[n]).abs().max()) for n in saved) > 1e-4
+    for layout in layouts:
+        _, (*resumed, after) = results[layout]
+        if layout == layouts[0]:
+            assert resumed == steps
+            assert all(torch.equal(after[name], trained[name]) for name in trained)
+        elif dtype == "float32":
+            for one, other in zip(resumed, steps, strict=True):
+                assert one["lr"] == other["lr"]
+                assert one["loss"] == pytest.approx(other["loss"], abs=1e-6)
+                assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+            # Adam's moments came along: one lost would change a step by its whole size, 1e-4 and more
+            assert all(torch.allclose(after[n], trained[n], atol=1e-5) for n in trained), layout
+
+
+def test_the_newest_are_kept(case):
+    assert case[2]["kept"] == ["step_000002", "step_000003"]

@@ -1,9 +1,10 @@
-"""The command line: ``igrpo train | verify | config | plan | tiny | bench``."""
+"""The command line: ``igrpo train | verify | export | config | plan | tiny | bench``."""
 
 import os
 import sys
 import time
 import traceback
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,12 @@ app = typer.Typer(
 
 CHECKED = "IGRPO_PREFLIGHT_DONE"
 """Set for the ranks that `igrpo train` starts itself: it has checked everything already."""
+
+
+class ExportType(StrEnum):
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
 
 Recipe = Annotated[Path, typer.Argument(help="YAML file of options, see recipes/.")]
 Overrides = Annotated[
@@ -124,6 +131,36 @@ def plan(
     from igrpo_mcore.planning.command import run_plan
 
     raise SystemExit(run_plan(recipe, overrides, gpu, nodes, gpus_per_node, search, json))
+
+
+@app.command()
+def export(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="runs/NAME, or one of its checkpoints.")
+    ],
+    out: Annotated[Path, typer.Option(help="Hugging Face folder to write; must be empty or new.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Another layout to load it at, for example parallel.tp=8.")
+    ] = None,
+    dtype: Annotated[ExportType, typer.Option(help="Type of the weights.")] = ExportType.bfloat16,
+    step: Annotated[int | None, typer.Option(help="Step of the checkpoint; none takes the newest.")] = None,
+) -> None:
+    """Write a run's checkpoint as a Hugging Face folder that transformers and vLLM load; needs no GPU."""
+    from igrpo_mcore.export import export_checkpoint, find_checkpoint, run_config, use_no_gpu
+    from igrpo_mcore.launch import adopt_slurm_environment, in_job, start_local_ranks
+    from igrpo_mcore.preflight import local_ranks
+
+    use_no_gpu()
+    checkpoint = find_checkpoint(source, step)
+    options = run_config(checkpoint, [*(overrides or []), "parallel.dp=null"])
+    adopt_slurm_environment()
+    if in_job():
+        import torch
+
+        export_checkpoint(options, checkpoint, out, getattr(torch, dtype))
+        return
+    arguments = ["export", str(checkpoint), *(overrides or []), "--out", str(out), "--dtype", dtype]
+    raise SystemExit(start_local_ranks(local_ranks(options), arguments))
 
 
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks.")

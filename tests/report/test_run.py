@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from igrpo_mcore.config.load import load_config
-from igrpo_mcore.config.schema import Config
+from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.report.charts import running_mean
 from igrpo_mcore.report.page import write_report
@@ -127,13 +127,23 @@ def test_a_whole_run(
 def test_a_used_folder_is_refused_unless_resumed(tmp_path: Path) -> None:
     asked = config(tmp_path)
     play(asked, 1, 2).finish(completed=False)
-    with pytest.raises(UserError, match=r"runs/first is not empty: set another run\.name"):
+    asked.checkpoint.resume = Resume.never
+    with pytest.raises(UserError, match=r"runs/first holds a run already.*set another run\.name"):
         RunReport(asked, str)
+    asked.checkpoint.resume = Resume.auto
     folder = tmp_path / "runs" / "first"
     assert "2 of 3 steps (not finished)" in (folder / "report.html").read_text()
     play(asked, 2, 3).finish()
     assert [record["step"] for record in read_metrics(folder)] == [1, 2, 3]
     assert len(json.loads((folder / "versions.json").read_text())["earlier_starts"]) == 1
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "first"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=r"runs/first is not empty: set another run\.name"):
+        RunReport(config(tmp_path), str)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -61,19 +61,26 @@ def train(
 
 
 @app.command()
-def verify(recipe: Recipe, overrides: Overrides = None) -> None:
+def verify(
+    source: Annotated[Path, typer.Argument(metavar="RUN_OR_RECIPE", help="A recipe, or runs/NAME.")],
+    overrides: Overrides = None,
+) -> None:
     """Load, reshard and push, then compare every tensor and the log-probs of sampler and trainer."""
-    _in_ranks("verify", recipe, overrides)
+    _in_ranks("verify", source, overrides)
 
 
-def _in_ranks(command: str, recipe: Path, overrides: list[str] | None) -> None:
+def _in_ranks(command: str, source: Path, overrides: list[str] | None) -> None:
     from igrpo_mcore.config.load import load_config
+    from igrpo_mcore.export import config_of_run
     from igrpo_mcore.launch import adopt_slurm_environment, in_job, start_local_ranks
     from igrpo_mcore.preflight import local_ranks, preflight
     from igrpo_mcore.report.run_folder import free_name
 
-    options = load_config(recipe, overrides)
-    options.run.name = options.run.name or free_name(options.run, recipe.stem)
+    if command == "verify" and source.is_dir():
+        options = config_of_run(source, overrides)
+    else:
+        options = load_config(source, overrides)
+        options.run.name = options.run.name or free_name(options.run, source.stem)
     adopt_slurm_environment()
     if in_job():
         if os.environ["RANK"] == "0" and os.environ.get(CHECKED) != "1":
@@ -84,12 +91,12 @@ def _in_ranks(command: str, recipe: Path, overrides: list[str] | None) -> None:
         if command == "train":
             Trainer(options).run()
         else:
-            verify_run(options)
+            verify_run(options, of_run=source.is_dir())
         return
     ranks = local_ranks(options)
     preflight(options, ranks, writes_run=command == "train")
     os.environ[CHECKED] = "1"
-    arguments = [command, str(recipe), *(overrides or []), f"run.name={options.run.name}"]
+    arguments = [command, str(source), *(overrides or []), f"run.name={options.run.name}"]
     raise SystemExit(start_local_ranks(ranks, arguments))
 
 
@@ -146,13 +153,13 @@ def export(
     step: Annotated[int | None, typer.Option(help="Step of the checkpoint; none takes the newest.")] = None,
 ) -> None:
     """Write a run's checkpoint as a Hugging Face folder that transformers and vLLM load; needs no GPU."""
-    from igrpo_mcore.export import export_checkpoint, find_checkpoint, run_config, use_no_gpu
+    from igrpo_mcore.export import config_of_run, export_checkpoint, find_checkpoint, use_no_gpu
     from igrpo_mcore.launch import adopt_slurm_environment, in_job, start_local_ranks
     from igrpo_mcore.preflight import local_ranks
 
     use_no_gpu()
     checkpoint = find_checkpoint(source, step)
-    options = run_config(checkpoint, [*(overrides or []), "parallel.dp=null"])
+    options = config_of_run(checkpoint.parent.parent, [*(overrides or []), "parallel.dp=null"])
     adopt_slurm_environment()
     if in_job():
         import torch

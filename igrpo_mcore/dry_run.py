@@ -15,8 +15,6 @@ SCRIPTS = Path("slurm")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 CHECKPOINT_BYTES = 14
 """A checkpoint's bytes a parameter: bf16 weights, fp32 main weights and two moments."""
-CHECKPOINTS_ON_DISK = 3
-"""checkpoint.keep's default and the one being written."""
 
 
 def dry_run(
@@ -70,7 +68,7 @@ def dry_run(
         "ntasks-per-node": tasks,
         "gpus-per-node": 0 if on_cpu else tasks,
     }
-    size = CHECKPOINTS_ON_DISK * CHECKPOINT_BYTES * parameter_count(step.model)
+    size = (config.checkpoint.keep + 1) * CHECKPOINT_BYTES * parameter_count(step.model)
     print(rendered(recipe, overrides or [], wanted, math.ceil(size / 2**30)))
     return status
 
@@ -84,7 +82,7 @@ def checks(config: Config, world_size: int) -> list[str]:
     from igrpo_mcore.data.problems import load_problems
     from igrpo_mcore.planning.catalogue import planned_model
     from igrpo_mcore.policy.architecture import check_layout
-    from igrpo_mcore.preflight import check_checkpoint, check_prompts
+    from igrpo_mcore.preflight import check_checkpoint, check_prompts, check_steps_left
     from igrpo_mcore.report.run_folder import check_run_folder
     from igrpo_mcore.rewards.registry import load_reward
     from igrpo_mcore.rollout.limits import check_engine
@@ -97,7 +95,8 @@ def checks(config: Config, world_size: int) -> list[str]:
         load_reward(name)
     lines.append(f"ok       rewards: {', '.join(config.reward.weights)}")
     if config.run.name:
-        check_run_folder(config.run)
+        check_run_folder(config)
+        check_steps_left(config)
         lines.append(f"ok       run folder: {Path(config.run.dir) / config.run.name}")
     problems = []
 

@@ -34,9 +34,17 @@ def find_checkpoint(source: Path, step: int | None) -> Path:
     return found
 
 
-def run_config(checkpoint: Path, overrides: list[str] | None = None) -> Config:
-    """The configuration of the run that wrote ``checkpoint``, with ``overrides``."""
-    return load_config(checkpoint.parent.parent / CONFIG_FILE, overrides)
+def config_of_run(run: Path, overrides: list[str] | None = None) -> Config:
+    """The configuration of the run whose folder is ``run``, wherever that lies now, with ``overrides``.
+
+    Raises:
+        UserError: ``run`` is no run's folder.
+    """
+    if not (run / CONFIG_FILE).is_file():
+        raise UserError(f"{run} is no run's folder: it has no {CONFIG_FILE}")
+    config = load_config(run / CONFIG_FILE, overrides)
+    config.run.dir, config.run.name = str(run.resolve().parent), run.resolve().name
+    return config
 
 
 def export_checkpoint(config: Config, checkpoint: Path, out: Path, dtype: torch.dtype) -> None:

@@ -1,7 +1,7 @@
 """``igrpo verify``: load, reshard, push, and prove that the sampler holds the trainer's weights."""
 
 from igrpo_mcore import parity
-from igrpo_mcore.config.schema import Config
+from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.policy.parallel import is_main_rank
@@ -10,22 +10,29 @@ from igrpo_mcore.weights.checkpoint import resolve_checkpoint
 from igrpo_mcore.weights.verify import verify_weights
 
 
-def verify(config: Config) -> None:
+def verify(config: Config, *, of_run: bool) -> None:
     """Print a table by tensor family and the log-prob difference on one step's samples; takes no update.
 
+    Of a run the weights are those of its newest checkpoint, of a recipe those that it starts from,
+    which are also compared with the Hugging Face files.
+
     Raises:
-        UserError: a tensor differs anywhere on its way, or the log-probs differ above the threshold.
+        UserError: a tensor differs anywhere on its way, the log-probs differ above the threshold, or
+            the run has no checkpoint.
     """
+    config.checkpoint.resume = Resume.auto if of_run else Resume.never
     trainer = Trainer(config)
+    if of_run and not trainer.position.step:
+        raise UserError(f"run {config.run.name} has no checkpoint yet: verify its recipe instead")
     trainer.push()
-    checked = verify_weights(
-        trainer.sync, checkpoint=resolve_checkpoint(config.model.path), engine_model=trainer.engine.model
-    )
-    rollouts, _ = trainer.rollout(1)
+    source = None if of_run else resolve_checkpoint(config.model.path)
+    checked = verify_weights(trainer.sync, checkpoint=source, engine_model=trainer.engine.model)
+    rollouts, _ = trainer.rollout(trainer.position.step + 1)
     batches = mini_batches(rollouts, 1, config.objective, config.rollout)
     measured = parity.compare(batches, [trainer.policy.logprobs(batch) for batch in batches])
     threshold = parity.threshold_of(config)
     if is_main_rank():
+        print(f"weights of {trainer.checkpoints.latest() if of_run else source}")
         print(checked.table())
         print(
             f"log-probs   largest difference {measured.max_abs_diff:.2e}, mean {measured.mean_abs_diff:.2e} "

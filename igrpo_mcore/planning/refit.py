@@ -32,8 +32,9 @@ def bounded_refit(model: PlannedModel, layout: Layout, bucket_bytes: int) -> Ref
     itemsize = 4 if model.architecture.dtype == "float32" else 2
     modules = (sum(tensors[n].numel for n in group) for group in model.table.groups)
     buckets = [max(3 * numel * itemsize // layout.rollout_tp, bucket_bytes) for numel in modules]
+    kept = sum(tensor.numel * itemsize for tensor in tensors.values() if tensor.padded_by_engine)
     moved = layout.world * engine_weight_bytes(model, layout.rollout_tp)
-    return Refit(moved, max(map(sum, itertools.pairwise(buckets))))
+    return Refit(moved, max(map(sum, itertools.pairwise(buckets))) + kept)
 
 
 @cache

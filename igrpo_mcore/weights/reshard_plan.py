@@ -77,8 +77,9 @@ class ReshardPlan:
     ``bytes_minimum`` is what ranks need and do not hold themselves, each byte counted once a rank;
     ``bytes_moved`` is what the plan sends between ranks; ``bucket_peak`` is the most that any rank
     holds for one bucket (packed messages and assembled tensors), ``extra_peak`` for two buckets that
-    follow each other. That is the bound on the memory of a push: two bucket sizes, or more where one
-    module's share is larger than a bucket (vLLM loads a module from whole shards only).
+    follow each other and for what the engine keeps to the end (``HFTensor.padded_by_engine``). That is
+    the bound on the memory of a push: two bucket sizes, or more where one module's share is larger
+    than a bucket (vLLM loads a module from whole shards only).
     """
 
     buckets: tuple[Bucket, ...]
@@ -226,6 +227,7 @@ def plan_reshard(
     world = len(held)
     buckets = [Bucket()]
     costs = [[0] * world]  # by bucket and rank
+    kept = [0] * world
     for group in table.groups:
         cost = [0] * world
         entries: list[tuple[int, Arrival]] = []
@@ -238,6 +240,7 @@ def plan_reshard(
                 arrival = planner.arrival(tensor, dest, runs)
                 entries.append((dest, arrival))
                 planner.add_cost(cost, tensor, arrival, dest)
+                kept[dest] += kept_bytes(tensor, arrival, wire_dtype)
         if any(costs[-1]) and max(map(sum, zip(costs[-1], cost, strict=True))) > bucket_bytes:
             buckets.append(Bucket())
             costs.append([0] * world)
@@ -259,7 +262,7 @@ def plan_reshard(
         planner.moved,
         planner.minimum,
         max(map(max, costs)),
-        max(max(map(sum, zip(a, b, strict=True))) for a, b in pairs),
+        max(max(map(sum, zip(a, b, kept, strict=True))) for a, b in pairs),
         tuple(planner.sent),
     )
 
@@ -267,3 +270,10 @@ def plan_reshard(
 def is_assembled(arrival: Arrival, dest: int) -> bool:
     """Whether the tensor is put together in memory of its own (several parts, or a cast on this rank)."""
     return len(arrival.transfers) != 1 or arrival.transfers[0].source == dest
+
+
+def kept_bytes(tensor: HFTensor, arrival: Arrival, wire_dtype: torch.dtype) -> int:
+    """Bytes of an arrival that the engine keeps until the push ends."""
+    if arrival.in_place or not tensor.padded_by_engine:
+        return 0
+    return sum(run_bytes(tensor, run, wire_dtype) for run in arrival.runs)

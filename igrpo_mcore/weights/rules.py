@@ -69,6 +69,12 @@ class HFTensor:
     def whole(self) -> Run:
         return Run(0, self.shape[self.dim])
 
+    @property
+    def padded_by_engine(self) -> bool:
+        """Whether vLLM pads it: its loader then waits for rows that never come and keeps what it was
+        given until the end of a push."""
+        return self.vocabulary and self.shape[0] % VLLM_VOCABULARY_MULTIPLE != 0
+
     def engine_runs(self, rank: int, size: int) -> tuple[Run, ...]:
         """What rank ``rank`` of a vLLM engine with ``size`` tensor-parallel ranks holds of this tensor."""
         if size == 1 or not (self.blocks or self.vocabulary):

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from igrpo_mcore.weights.local import LocalShard
-from igrpo_mcore.weights.reshard_plan import Arrival, Bucket, ReshardPlan, Transfer, is_assembled
+from igrpo_mcore.weights.reshard_plan import Arrival, Bucket, ReshardPlan, Transfer, is_assembled, kept_bytes
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
 from igrpo_mcore.weights.table import Table
@@ -63,7 +63,9 @@ class Transport:
             waited = time.perf_counter()
             meter.exchange_s += waited - started
             ready = [(a.tensor, self._finish(a, current)) for a in bucket.arrivals]
-            size = current.size
+            size = current.size - sum(
+                kept_bytes(self._tensors[a.tensor], a, self._dtype) for a in bucket.arrivals
+            )
             del current
             meter.assemble_s += time.perf_counter() - waited
             while ready:  # hand over and let go, one by one

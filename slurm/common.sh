@@ -74,15 +74,20 @@ main() {
   if [ -s "$first" ]; then read -r rank status <"$first"; fi
 
   if [ "$status" = 75 ]; then
+    local again="submit it again with the same run.name (run.name=$SLURM_JOB_NAME-$SLURM_JOB_ID unless you set one)"
     if [ "$restart" -ge "${MAX_RESTARTS:-50}" ]; then
-      say "the run asks to go on, but this was start $((restart + 1)), the last by MAX_RESTARTS; submit it again"
+      say "the run asks to go on, but this was start $((restart + 1)), the last by MAX_RESTARTS; $again"
     else
       say "the run wrote a checkpoint and goes on after requeueing"
       scontrol requeue "$SLURM_JOB_ID" && sleep 60 # Slurm ends this script here
-      say "Slurm did not requeue the job; submit it again with run.name=$SLURM_JOB_NAME-$SLURM_JOB_ID"
+      say "Slurm did not requeue the job; $again"
     fi
   elif [ "$status" != 0 ]; then
-    say "rank ${rank:-(none said which)} ended first, with status $status; see $logs/rank-${rank:-*}.log"
+    if [ -n "$rank" ]; then
+      say "rank $rank ended first, with status $status; see $logs/rank-$rank.log"
+    else
+      say "srun ended with status $status and no rank said why; see above and $logs/rank-*.log"
+    fi
   fi
   return "$status"
 }

@@ -1,0 +1,144 @@
+"""The sbatch scripts themselves, submitted to a real Slurm: two nodes of two ranks each."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.conftest import steps_of
+from tests.slurm.local_slurm import LocalSlurm
+from tests.support.ranks import ROOT, igrpo
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+SCRIPT, RECIPE = "slurm/igrpo_14b.sh", "recipes/tiny_qwen3.yaml"
+SMALL = ["--nodes=2", "--ntasks-per-node=2", "--gpus-per-node=0", "--export=ALL,MIN_FREE_GIB=1"]
+START_LIMIT_S = 400.0
+"""Until the first step of 4 ranks on 2 busy cores; a poll's limit, not a claim."""
+
+
+@pytest.fixture
+def submit(slurm: LocalSlurm):
+    """Submit the script as a user does; gives job ids, and removes the jobs' logs in the end."""
+    jobs: list[str] = []
+
+    def _submit(*arguments: str) -> str:
+        jobs.append(slurm.sbatch(*arguments, cwd=ROOT))
+        return jobs[-1]
+
+    yield _submit
+    for job in jobs:
+        if slurm.state(job)[0] in ("RUNNING", "PENDING"):
+            slurm.run("scancel", job)
+            slurm.wait(job, 120)
+        for log in (ROOT / "slurm/logs").glob(f"*-{job}*"):  # job ids of this Slurm are all as long
+            shutil.rmtree(log) if log.is_dir() else log.unlink()
+
+
+def log_of(job: str, name: str = "igrpo_14b") -> str:
+    path = ROOT / f"slurm/logs/{name}-{job}.log"
+    return path.read_text() if path.exists() else ""
+
+
+def wait_for_step(slurm: LocalSlurm, job: str, run: Path, step: int) -> None:
+    def reached() -> bool:
+        assert slurm.state(job)[0] in ("PENDING", "RUNNING", "COMPLETING"), log_of(job)[-6000:]
+        return step in steps_of(run)
+
+    slurm.wait_for(reached, START_LIMIT_S, f"step {step} of job {job}")
+
+
+def test_trains_over_two_nodes(slurm, submit, small_run):
+    runs, overrides = small_run
+    job = submit(*SMALL, SCRIPT, RECIPE, *overrides, "train.steps=3")
+    assert slurm.wait(job, START_LIMIT_S) == "COMPLETED", log_of(job)[-6000:]
+    assert steps_of(runs / f"igrpo_14b-{job}") == [1, 2, 3]
+    log = log_of(job)
+    assert "igrpo health: 2 nodes are well" in log
+    assert "TP = 2" in log  # rank 0's own lines
+    folder = ROOT / f"slurm/logs/igrpo_14b-{job}"
+    assert {path.name for path in folder.glob("rank-*.log")} == {f"rank-{rank}.log" for rank in range(4)}
+
+
+def test_goes_on_after_the_warning_signal_and_after_a_requeue(slurm, submit, small_run):
+    runs, overrides = small_run
+    steps = 40  # long enough that neither start reaches the end before it is stopped
+    job = submit(*SMALL, SCRIPT, RECIPE, *overrides, f"train.steps={steps}", "checkpoint.every=1")
+    run = runs / f"igrpo_14b-{job}"
+    wait_for_step(slurm, job, run, 1)
+    slurm.run("scancel", "--signal=USR1", job)  # what --signal=USR1@600 sends before the time limit
+    slurm.wait_for(lambda: slurm.state(job)[2] == 1, START_LIMIT_S, "the job to requeue itself")
+    assert "goes on after requeueing" in log_of(job)
+    reached = max(steps_of(run))
+    wait_for_step(slurm, job, run, reached + 1)
+    slurm.run("scontrol", "requeue", job)
+    slurm.wait_for(lambda: slurm.state(job)[2] == 2, START_LIMIT_S, "the requeue")
+    assert slurm.wait(job, 2 * START_LIMIT_S) == "COMPLETED", log_of(job)[-6000:]
+    assert steps_of(run) == list(range(1, steps + 1))
+    assert len(re.findall(r"^igrpo: job .* start \d", log_of(job), re.MULTILINE)) == 3
+
+
+def test_scancel_leaves_a_whole_checkpoint(slurm, submit, small_run):
+    runs, overrides = small_run
+    name = ["run.name=cancelled", "checkpoint.every=1"]
+    job = submit(*SMALL, SCRIPT, RECIPE, *overrides, *name, "train.steps=1000")
+    run = runs / "cancelled"
+    wait_for_step(slurm, job, run, 2)
+    slurm.run("scancel", job)
+    assert slurm.wait(job, 120) == "CANCELLED"
+    checkpoints = sorted(path.name for path in (run / "checkpoints").glob("step_*"))
+    assert checkpoints
+    assert all(re.fullmatch(r"step_\d{6}", checkpoint) for checkpoint in checkpoints)
+    # whole: a job of the same name goes on from it
+    last = int(checkpoints[-1].removeprefix("step_"))
+    assert last >= 1
+    job = submit(*SMALL, SCRIPT, RECIPE, *overrides, *name, f"train.steps={last + 2}")
+    assert slurm.wait(job, START_LIMIT_S) == "COMPLETED", log_of(job)[-6000:]
+    assert steps_of(run) == list(range(1, last + 3))
+
+
+def test_a_bad_node_ends_the_job_with_its_reason(slurm, submit):
+    """The script as it is, on nodes that promise 8 GPUs and have none."""
+    job = submit(SCRIPT)
+    assert slurm.wait(job, 180) == "FAILED"
+    assert slurm.state(job)[1:] == ("1:0", 0)  # ended, not requeued
+    log = log_of(job)
+    for node in ("node1", "node2"):
+        assert f"igrpo health: {node}: 0 GPUs seen, 8 expected" in log
+    assert log.splitlines()[-1].startswith("igrpo: a node is not fit")
+
+
+def test_a_failing_rank_gives_the_job_its_status(slurm, submit, small_run):
+    _, overrides = small_run
+    job = submit(*SMALL, SCRIPT, RECIPE, *overrides, "parallel.tp=8")
+    assert slurm.wait(job, START_LIMIT_S) == "FAILED"
+    assert slurm.state(job)[1:] == ("2:0", 0)
+    last = log_of(job).splitlines()[-1]
+    assert last == (f"igrpo: rank 0 ended first, with status 2; see slurm/logs/igrpo_14b-{job}/rank-0.log")
+
+
+def test_submitted_from_elsewhere(slurm, tmp_path):
+    job = slurm.sbatch("--output=job.log", *SMALL, str(ROOT / SCRIPT), cwd=tmp_path)
+    assert slurm.wait(job, 60) == "FAILED"
+    assert "submit from the root of the checkout, or set IGRPO_ROOT" in (tmp_path / "job.log").read_text()
+
+
+def test_unknown_recipe(slurm, submit):
+    job = submit(*SMALL, SCRIPT, "recipes/no_such.yaml")
+    assert slurm.wait(job, 60) == "FAILED"
+    assert "there is no recipe recipes/no_such.yaml" in log_of(job)
+
+
+def test_slurm_takes_what_a_dry_run_prints(slurm, small_run, tmp_path):
+    _, overrides = small_run
+    status, said = igrpo("train", RECIPE, *overrides, "--dry-run")
+    assert status == 0, said
+    command, script = said.split("To submit: ")[1].split("\n\n--- slurm/igrpo_7b.sh as submitted\n")
+    variable, program, *arguments = shlex.split(command)
+    assert (variable, program) == ("MIN_FREE_GIB=1", "sbatch")
+    assert arguments[-len(overrides) :] == overrides
+    slurm.run("sbatch", "--test-only", *arguments, cwd=ROOT)
+    (tmp_path / "job.sh").write_text(script)
+    slurm.run("sbatch", "--test-only", str(tmp_path / "job.sh"), cwd=ROOT)

@@ -1,11 +1,12 @@
 """In every rank: load a checkpoint, push it to vLLM, compare with transformers; change the policy, again.
 
-Arguments: checkpoint folder, tp, pp, rollout tp, number of further pushes whose memory is watched.
-Rank 0 prints one JSON line.
+Arguments: checkpoint folder, tp, pp, rollout tp, number of further pushes whose memory is watched,
+families whose export is read by transformers and by an engine of their own. Rank 0 prints one JSON line.
 """
 
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -17,7 +18,15 @@ from transformers import AutoTokenizer
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.weights import WeightSync, load_hf_weights
-from tests.weights.support import Collector, build_policy, largest_difference, lay_out_ranks, main_rank
+from tests.weights.exports import export_differences
+from tests.weights.support import (
+    Collector,
+    build_policy,
+    disturb,
+    largest_difference,
+    lay_out_ranks,
+    main_rank,
+)
 
 
 def main() -> None:
@@ -33,12 +42,7 @@ def main() -> None:
     first = sync.push(engine)
     before = largest_difference(engine, folder)
 
-    generator = torch.Generator()
-    with torch.no_grad():
-        for chunk in chunks:
-            for name, parameter in chunk.named_parameters():
-                generator.manual_seed(len(name) * 1000 + parameter.shape[0])  # replicas stay alike
-                parameter.mul_(1 + 0.1 * torch.rand(parameter.shape, generator=generator))
+    disturb(chunks)
     whole = Collector()
     WeightSync(chunks, config, rollout_tp=1, mode="allgather", dtype=torch.float32).push(whole)
     sync.push(engine)
@@ -56,9 +60,14 @@ def main() -> None:
     result = dict(before=before, after=after, growth_bytes=largest_stale, moved=first.bytes_moved)
     results: list = [None] * dist.get_world_size()
     dist.all_gather_object(results, result)
+    exports = {
+        family: export_differences(family, folder.parent, parallel, rollout_tp) for family in sys.argv[6:]
+    }
     if main_rank():
-        print("RESULT " + json.dumps(results), flush=True)
-    engine.close()
+        print("RESULT " + json.dumps({"ranks": results, "exports": exports}), flush=True)
+    dist.barrier()
+    sys.stdout.flush()
+    os._exit(0)  # several engines cannot each take the process groups down
 
 
 if __name__ == "__main__":

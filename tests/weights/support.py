@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from igrpo_mcore import device
@@ -62,6 +62,16 @@ class Collector:
         for name, tensor in named_tensors:
             part = getattr(tensor, "part", tensor)
             self.tensors[name] = part.clone()
+
+
+@torch.no_grad()
+def disturb(chunks: Iterable[nn.Module]) -> None:
+    """Scale every weight by a random factor; replicas stay alike."""
+    generator = torch.Generator()
+    for chunk in chunks:
+        for name, parameter in chunk.named_parameters():
+            generator.manual_seed(len(name) * 1000 + parameter.shape[0])
+            parameter.mul_(1 + 0.1 * torch.rand(parameter.shape, generator=generator))
 
 
 def main_rank() -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkpoints import make_checkpoint
+from tests.support.checkpoints import FAMILIES, make_checkpoint
 from tests.support.ranks import run_ranks
 
 pytestmark = pytest.mark.slow
@@ -15,13 +15,12 @@ def result_of(output: str):
     return json.loads(next(line for line in output.splitlines() if line.startswith("RESULT "))[7:])
 
 
-@pytest.fixture
-def no_heap_leftovers(monkeypatch):
+def no_leftovers(patch: pytest.MonkeyPatch) -> None:
     """Give freed tensors back to the system at once, so that resident memory is what is held.
 
     glibc otherwise keeps freed chunks below 32 MiB, and aligned allocations do not fit their like.
     """
-    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 20))
+    patch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 20))
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +62,28 @@ def test_tp4_pp2(tmp_path):
     assert set(cases) == {"llama TP4 PP2 VPP1", "nemotron_h TP4 PP2 VPP1"}
 
 
-def test_two_engines_follow_the_policy_and_a_hundred_pushes_leak_nothing(tmp_path, no_heap_leftovers):
-    folder = make_checkpoint(tmp_path / "qwen3", "qwen3", layers=2)
-    ranks = result_of(run_ranks("tests.weights.engine_worker", 4, folder, 2, 2, 2, 100))
-    for rank in ranks:
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory) -> dict:
+    """One launch at TP2 PP2 with two engines at TP 2: pushes, and exports of every dense family."""
+    folder = make_checkpoint(tmp_path_factory.mktemp("engines") / "pushed", "qwen3", layers=2)
+    with pytest.MonkeyPatch.context() as patch:
+        no_leftovers(patch)
+        return result_of(run_ranks("tests.weights.engine_worker", 4, folder, 2, 2, 2, 100, *FAMILIES))
+
+
+def test_two_engines_follow_the_policy_and_a_hundred_pushes_leak_nothing(engines):
+    for rank in engines["ranks"]:
         assert rank["before"] < 1e-4
         assert rank["after"] < 1e-4, "a second push after an update is stale"
         assert rank["growth_bytes"] < 4e6  # after the first 20; a push carries 0.8 MB to a rank
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exports_are_the_policy_in_transformers_and_in_vllm(engines, family):
+    found = engines["exports"][family]
+    assert found["transformers"] < 1e-4
+    assert found["vllm"] < 1e-4
+    assert found["unlike the source"] > 0.1, "the checkpoint it came from would pass as well"
 
 
 @pytest.mark.parametrize("family", ["qwen3", "nemotron_h"])
@@ -113,8 +127,9 @@ def test_damage_is_named(tmp_path, family):
     assert named == expected
 
 
-def test_a_push_holds_what_is_planned(tmp_path, no_heap_leftovers):
+def test_a_push_holds_what_is_planned(tmp_path, monkeypatch):
     """A 300 M-parameter random model at TP 2, pushed to two engines at TP 1, as the kernel counts it."""
+    no_leftovers(monkeypatch)
     ordinary, small = result_of(run_ranks("tests.weights.memory_worker", 2, Path(tmp_path)))
     for rank in ordinary:  # two buckets, vLLM's own loading included
         assert rank["parameters"] > 300e6

@@ -52,13 +52,23 @@ def empty_cache() -> None:
         torch.cuda.empty_cache()
 
 
-def memory_gib() -> dict[str, float | None]:
-    """Peak memory of this rank: resident set of the process and, with CUDA, allocated on the GPU."""
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # ru_maxrss is in KiB
-    return {
-        "memory/rss_gib": rss,
-        "memory/gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if has_cuda() else None,
-    }
+def resident_gib() -> float:
+    """Peak resident set of this process, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # ru_maxrss is in KiB
+
+
+def take_peak_bytes() -> int | None:
+    """The most allocated on this rank's GPU since the last call; None without CUDA."""
+    if not has_cuda():
+        return None
+    peak = torch.cuda.max_memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    return peak
+
+
+def gpu_name() -> str | None:
+    """What the driver calls this rank's GPU; None without CUDA."""
+    return torch.cuda.get_device_name() if has_cuda() else None
 
 
 class _CudaLiteralsToCpu(TorchFunctionMode):

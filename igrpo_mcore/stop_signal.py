@@ -3,9 +3,6 @@
 import os
 import signal
 
-import torch
-import torch.distributed as dist
-
 REQUEUE_STATUS = 75
 """Exit status of a rank that stopped on request with a checkpoint (EX_TEMPFAIL)."""
 
@@ -37,6 +34,9 @@ class StopSignal:
 
     def on_any_rank(self) -> bool:
         """Whether any rank was told to stop; the same answer everywhere. Collective."""
+        import torch  # the command line reads the names above without it
+        import torch.distributed as dist
+
         received = torch.tensor(int(self._received))
         dist.all_reduce(received, op=dist.ReduceOp.MAX)
         return bool(received)

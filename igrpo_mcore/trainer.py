@@ -3,39 +3,36 @@
 One program in every rank. Each arrow of docs/architecture.md's picture is one call here.
 """
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from statistics import fmean
-
 import torch.distributed as dist
 from igrpo_kernels import Objective
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from igrpo_mcore import device, parity
+from igrpo_mcore import parity
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.parity import Parity
+from igrpo_mcore.phases import Phases
+from igrpo_mcore.planning.run import plan_of_run
 from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
-from igrpo_mcore.policy.policy import Policy, UpdateStats
+from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.policy.reference import ReferenceWeights
-from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.report.run import RunReport
 from igrpo_mcore.report.run_folder import checkpoints_dir
 from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.engine import EngineMemory
-from igrpo_mcore.rollout.gather import merge_parts, rate
+from igrpo_mcore.rollout.gather import merge_parts
 from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.stages import RolloutStats, sample
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
+from igrpo_mcore.step_metrics import step_metrics
 from igrpo_mcore.stop_signal import Stopped, StopSignal
 from igrpo_mcore.types import PromptRollout, TrainingSequence
 from igrpo_mcore.weights import PushStats, WeightSync, load_hf_weights
@@ -73,7 +70,7 @@ class Trainer:
         )
         self.decode = tokenizer.decode
         self.report: RunReport | None = None
-        self.seconds: dict[str, float] = {}
+        self.phases = Phases()
 
         start_process_groups(config.parallel, config.train.seed)
         self.policy = Policy(config, architecture, config.train.steps * config.train.mini_batches)
@@ -107,6 +104,7 @@ class Trainer:
         first, last = self.position.step + 1, self.config.train.steps
         if is_main_rank():
             self.report = RunReport(self.config, self.decode, first)
+            self.report.plan(plan_of_run(self.config, world_size()))
             self.report.start(self.sync.describe())
         signals = StopSignal()
         try:
@@ -134,17 +132,18 @@ class Trainer:
 
     def step(self, step: int) -> None:
         """One iteration of the paper's algorithm."""
-        self.seconds = {}
-        with self.phase("step"):
-            rollouts, stats = self.rollout(step)
-            with self.phase("sleep"):
+        self.phases.clear()
+        with self.phases("step"):
+            with self.phases("rollout"):
+                rollouts, sampling = self.rollout(step)
+            with self.phases("sleep"):
                 self.engine.sleep()
             batches = mini_batches(
                 rollouts, self.config.train.mini_batches, self.config.objective, self.config.rollout
             )
             old_logprobs, measured = self.old_logprobs(step, batches)
             ref_logprobs = self.reference_logprobs(batches)
-            with self.phase("update"):
+            with self.phases("update"):
                 updates = [
                     self.policy.update(batch, self.objective, old, ref)
                     for batch, old, ref in zip(batches, old_logprobs, ref_logprobs, strict=True)
@@ -153,7 +152,8 @@ class Trainer:
         drawn = self.position.problems + self.config.train.prompts_per_step
         self.position = Position(step, drawn, self.policy.updates)
         if self.report:
-            self.report.step(step, rollouts, self.metrics(rollouts, stats, measured, updates, pushed))
+            metrics = step_metrics(rollouts, sampling, measured, updates, pushed, self.phases)
+            self.report.step(step, rollouts, metrics)
 
     # ---- the phases ---------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Trainer:
             positions=mine,
             stop_token_ids=self.stop_token_ids,
         )
-        with self.phase("gather"):
+        with self.phases("gather"):
             parts: list = [None] * dist.get_world_size()
             dist.all_gather_object(parts, (mine, rollouts, stats) if self.engine.is_first_rank else None)
         return merge_parts([part for part in parts if part is not None])
@@ -189,7 +189,7 @@ class Trainer:
         due = step == 1 or step % self.config.parity.every == 0
         if not due and len(batches) == 1:
             return [None], None
-        with self.phase("logprobs"):
+        with self.phases("logprobs"):
             found = [self.policy.logprobs(batch) for batch in batches]
             measured = parity.compare(batches, found) if due else None
         if measured and measured.max_abs_diff > parity.threshold_of(self.config):
@@ -207,18 +207,18 @@ class Trainer:
         """log π_ref of every mini-batch; nothing is computed where β = 0."""
         if self.reference is None:
             return [None] * len(batches)
-        with self.phase("ref_logprobs"), self.reference.active():
+        with self.phases("ref_logprobs"), self.reference.active():
             return [self.policy.logprobs(batch) for batch in batches]
 
     def push(self) -> PushStats:
         """Reshard the policy's weights into the engines."""
-        with self.phase("push"):
-            with self.phase("offload"):
+        with self.phases("push"):
+            with self.phases("offload"):
                 self.policy.offload_optimizer()
-            with self.phase("wake_weights"):
+            with self.phases("wake_weights"):
                 self.engine.wake(EngineMemory.weights)
             pushed = self.sync.push(self.engine)
-            with self.phase("wake_kv_cache"):
+            with self.phases("wake_kv_cache"):
                 self.engine.wake(EngineMemory.kv_cache)
         return pushed
 
@@ -229,56 +229,11 @@ class Trainer:
     def save(self, step: int) -> None:
         """Publish the checkpoint of a finished step."""
         offloaded = self.config.model.offload_optimizer
-        with self.phase("checkpoint"):
+        with self.phases("checkpoint"):
             if offloaded:  # its state comes back for the while, so the engine makes room
                 self.engine.sleep()
             path = save_checkpoint(self.checkpoints, self.policy, self.position)
         if offloaded:
             self.push()
         if self.report:
-            self.report.say(f"checkpoint: {path} ({self.seconds['checkpoint']:.1f} s)")
-
-    # ---- what the run leaves ------------------------------------------------------------------
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the seconds inside to ``time/<name>_s``."""
-        device.synchronize()
-        start = time.perf_counter()
-        yield
-        device.synchronize()
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-    def metrics(
-        self,
-        rollouts: list[PromptRollout],
-        stats: RolloutStats,
-        measured: Parity | None,
-        updates: list[UpdateStats],
-        pushed: PushStats,
-    ) -> dict[str, float | None]:
-        """The step's metrics; names are documented in docs/metrics.md."""
-        means = {name: fmean(u.metrics[name] for u in updates) for name in updates[0].metrics}
-        trained = sum(u.tokens for u in updates)
-        return {
-            **rollout_metrics(rollouts),
-            "policy/loss": fmean(u.loss for u in updates),
-            "policy/entropy": means["entropy"],
-            "policy/clip_fraction": means["clip_fraction_low"] + means["clip_fraction_high"],
-            "policy/kl": means["kl"],
-            "policy/grad_norm": fmean(u.grad_norm for u in updates),
-            "policy/lr": updates[-1].lr,
-            "policy/head_rows_share": sum(u.head_rows for u in updates) / trained,
-            "parity/logprob_max_abs_diff": measured.max_abs_diff if measured else None,
-            "parity/logprob_mean_abs_diff": measured.mean_abs_diff if measured else None,
-            "time/drafts_s": stats.drafts.seconds,
-            "time/draft_rewards_s": stats.draft_rewards.seconds,
-            "time/refinements_s": stats.refinements.seconds,
-            "time/refinement_rewards_s": stats.refinement_rewards.seconds,
-            **{f"time/{name}_s": seconds for name, seconds in self.seconds.items()},
-            **pushed.metrics(),
-            "tokens_per_s/drafts": rate(stats.drafts),
-            "tokens_per_s/refinements": rate(stats.refinements),
-            "tokens_per_s/update": trained / self.seconds["update"],
-            **device.memory_gib(),
-        }
+            self.report.say(f"checkpoint: {path} ({self.phases.seconds['checkpoint']:.1f} s)")

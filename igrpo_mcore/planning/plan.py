@@ -6,7 +6,7 @@ from typing import Any
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.planning.catalogue import PlannedModel, planned_model
-from igrpo_mcore.planning.gpus import GIB, GPU, Efficiency, gpu_named
+from igrpo_mcore.planning.gpus import GPU, Efficiency, gpu_named
 from igrpo_mcore.planning.layout import Layout, default_world, layout_of
 from igrpo_mcore.planning.memory import MemoryPlan, memory_plan
 from igrpo_mcore.planning.refit import bounded_refit, planned_refit
@@ -31,21 +31,6 @@ class PlannedStep:
     @property
     def fits(self) -> bool:
         return self.memory.fits
-
-    def metrics(self) -> dict[str, float]:
-        """What a run logs beside its own ``time/<phase>_s`` and ``memory/gpu_gib``, under ``plan/``."""
-        # torch's allocator sees neither the CUDA context nor NCCL's buffers
-        peak = max(p.total - p.parts["context"] for p in self.memory.phases)
-        return {
-            "plan/drafts_s": self.time.drafts,
-            "plan/refinements_s": self.time.refinements,
-            "plan/logprobs_s": self.time.logprobs,
-            "plan/update_s": self.time.update,
-            "plan/push_s": self.time.push,
-            "plan/step_s": self.time.step,
-            "plan/gpu_gib": peak / GIB,
-            **{f"plan/{p.name}_gib": (p.total - p.parts["context"]) / GIB for p in self.memory.phases},
-        }
 
 
 def planned_step(

@@ -17,10 +17,10 @@ from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
 from igrpo_mcore import device
+from igrpo_mcore.collective import raise_everywhere
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.policy.model import PolicyModel
-from igrpo_mcore.weights.local import raise_everywhere
 
 if TYPE_CHECKING:
     from igrpo_mcore.policy.policy import Policy

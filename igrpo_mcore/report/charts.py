@@ -108,7 +108,7 @@ def panels(parity_threshold: float | None) -> list[Panel]:
             "Memory of rank 0",
             (
                 Curve("memory/rss_gib", "host (RSS)", noisy=False),
-                Curve("memory/gpu_gib", "GPU", "#3f9b6c", noisy=False),
+                Curve("memory/step_gib", "GPU", "#3f9b6c", noisy=False),
             ),
             unit="GiB",
         ),

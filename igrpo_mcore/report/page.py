@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.report.charts import draw, draw_phases, panels
+from igrpo_mcore.report.plan_table import plan_table
 from igrpo_mcore.report.progress import number
 from igrpo_mcore.report.records import SAMPLES_FILE, cannot_write, read_metrics, read_records
 from igrpo_mcore.report.run_folder import CONFIG_FILE, VERSIONS_FILE
@@ -74,6 +75,7 @@ def _content(run_dir: Path) -> dict[str, Any]:
         "threshold": threshold,
         "charts": charts,
         "phases": draw_phases(records),
+        "plan": plan_table(run_dir, records),
         "samples": _samples(run_dir / SAMPLES_FILE),
         "versions": _versions(run_dir / VERSIONS_FILE),
         "config": config_text,

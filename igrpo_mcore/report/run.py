@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.report.metrics import MetricsWriter
 from igrpo_mcore.report.page import write_report
+from igrpo_mcore.report.plan_table import write_plan
 from igrpo_mcore.report.progress import Progress
 from igrpo_mcore.report.records import read_metrics
 from igrpo_mcore.report.run_folder import make_run_folder
@@ -41,6 +43,10 @@ class RunReport:
         again = f", goes on from step {self._first_step}" if self._first_step > 1 else ""
         for line in (f"{self.folder}: {self._layout_words}{again}", *more):
             self.say(line)
+
+    def plan(self, plan: dict[str, Any]) -> None:
+        """Keep what was planned of a step, for the page to show beside what was measured."""
+        write_plan(self.folder, plan)
 
     def say(self, text: str) -> None:
         """Print one line as it is."""

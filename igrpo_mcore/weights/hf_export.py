@@ -13,11 +13,12 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from igrpo_mcore.collective import gather_objects, raise_everywhere
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.weights.checkpoint import INDEX, SINGLE, resolve_checkpoint
 from igrpo_mcore.weights.families import table_for
 from igrpo_mcore.weights.holdings import exchange_holdings, run_bytes
-from igrpo_mcore.weights.local import gather_objects, locate_shards, raise_everywhere
+from igrpo_mcore.weights.local import locate_shards
 from igrpo_mcore.weights.reshard_plan import ReshardPlan, plan_reshard, wanted_by_writers
 from igrpo_mcore.weights.table import Table
 from igrpo_mcore.weights.transport import Meter, Transport

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from safetensors import safe_open
 from torch import nn
 
+from igrpo_mcore.collective import gather_objects, raise_everywhere
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.weights.checkpoint import (
     Checkpoint,
@@ -21,7 +22,7 @@ from igrpo_mcore.weights.checkpoint import (
     resolve_checkpoint,
 )
 from igrpo_mcore.weights.families import table_for
-from igrpo_mcore.weights.local import LocalShard, gather_objects, locate_shards, raise_everywhere
+from igrpo_mcore.weights.local import LocalShard, locate_shards
 from igrpo_mcore.weights.rules import Segment
 
 _ITEMSIZE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}

@@ -4,12 +4,16 @@ import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from igrpo_mcore.weights.local import LocalShard, element_size, gather_objects
+from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.weights.rules import HFTensor, Run, Segment
 from igrpo_mcore.weights.table import Table
+
+if TYPE_CHECKING:
+    from igrpo_mcore.weights.local import LocalShard
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +24,17 @@ class Holding:
     dtype: torch.dtype
 
 
+def element_size(tensor: HFTensor, dtype: torch.dtype) -> int:
+    """Bytes an element when sent or written as ``dtype`` (kept tensors are float32)."""
+    return torch.float32.itemsize if tensor.keep_dtype else dtype.itemsize
+
+
 def run_bytes(tensor: HFTensor, run: Run, dtype: torch.dtype) -> int:
     """Bytes of ``run`` of a tensor sent as ``dtype``."""
     return tensor.numel // tensor.shape[tensor.dim] * run.length * element_size(tensor, dtype)
 
 
-def exchange_holdings(shards: Mapping[str, LocalShard]) -> list[dict[str, Holding]]:
+def exchange_holdings(shards: Mapping[str, "LocalShard"]) -> list[dict[str, Holding]]:
     """What each rank holds, index = rank. Collective."""
     mine = {name: Holding(shard.segments, shard.tensor.dtype) for name, shard in shards.items()}
     return gather_objects(mine)

@@ -8,10 +8,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.weights.checkpoint import Checkpoint
 from igrpo_mcore.weights.checksum import add, checksum
 from igrpo_mcore.weights.holdings import Cell
-from igrpo_mcore.weights.local import LocalShard, gather_objects
+from igrpo_mcore.weights.local import LocalShard
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.table import Table
 

@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-import torch.distributed as dist
 from megatron.core import parallel_state
 from torch import Tensor, nn
 
+from igrpo_mcore.collective import gather_objects, raise_everywhere
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.weights.rules import HFTensor, Rule, Segment
+from igrpo_mcore.weights.rules import Rule, Segment
 from igrpo_mcore.weights.table import OUTPUT, Table
 
 _LAYER = re.compile(r"^decoder\.layers\.(\d+)\.(.*)$")
@@ -63,22 +62,6 @@ def _global_name(name: str, chunk: nn.Module, experts_per_rank: int) -> str:
         first = parallel_state.get_expert_model_parallel_rank() * experts_per_rank
         name = f"{expert[1]}.{first + int(expert[2])}.{expert[3]}"
     return name
-
-
-def gather_objects[T](mine: T) -> list[T]:
-    """Every rank's object, index = rank. Collective; one rank alone needs no process group."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return [mine]
-    gathered: list = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, mine)
-    return gathered
-
-
-def raise_everywhere(problem: str | None) -> None:
-    """Collective: if any rank has a problem, raise the first one as UserError on every rank."""
-    first = next((p for p in gather_objects(problem) if p), None)
-    if first:
-        raise UserError(first)
 
 
 def _locate(chunks: Sequence[nn.Module], table: Table) -> dict[str, LocalShard]:
@@ -142,8 +125,3 @@ def locate_shards(chunks: Sequence[nn.Module], table: Table) -> dict[str, LocalS
             "the Hugging Face config disagree"
         )
     return shards
-
-
-def element_size(tensor: HFTensor, dtype: torch.dtype) -> int:
-    """Bytes an element when sent or written as ``dtype`` (kept tensors are float32)."""
-    return torch.float32.itemsize if tensor.keep_dtype else dtype.itemsize

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.weights.checkpoint import check_against_table, open_checkpoint, resolve_checkpoint
 from igrpo_mcore.weights.ledger import Ledger, as_sent, checkpoint_sums, policy_ledger
-from igrpo_mcore.weights.local import gather_objects
 from igrpo_mcore.weights.read_back import ReadBack
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor

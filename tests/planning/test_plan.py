@@ -1,6 +1,8 @@
 """What a plan says: shipped recipes, what cannot fit, limits at their edges, monotonicity."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -283,3 +285,13 @@ def test_bars_are_drawn_to_scale():
     assert len(half) == BAR_WIDTH + 1
     over = bar({"parameters": 150}, 100).plain
     assert over == "P" * BAR_WIDTH + "!"
+
+
+def test_a_plan_loads_neither_megatron_nor_vllm():
+    """It answers in seconds on a login node because it starts neither."""
+    code = (
+        "import sys; from igrpo_mcore.planning.command import run_plan; "
+        f"run_plan({str(RECIPES / 'igrpo_14b.yaml')!r}, None, 'h100-80g', 2, 8, False, True); "
+        "assert not {'megatron', 'vllm'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=RECIPES.parent)

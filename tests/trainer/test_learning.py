@@ -47,7 +47,7 @@ def test_single_shot_accuracy_rises(variant, checkpoint, tmp_path):
         *(f"run.dir={tmp_path}", f"run.name={variant}"),
         *LAYOUT,
         *VARIANTS[variant],
-        "train.prompts_per_step=32",
+        *("train.prompts_per_step=32", "optimizer.lr=2e-4"),
         timeout_s=1100,
     )
     assert status == 0, output[-4000:]

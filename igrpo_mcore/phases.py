@@ -1,0 +1,48 @@
+"""Seconds and peak GPU memory of the phases of a step."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from igrpo_mcore import device
+
+
+class Phases:
+    """Measures what runs inside ``with phases(name)``; a phase may hold others, or come several times."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peak_bytes: dict[str, int] = {}
+        self._open: list[str] = []
+
+    def clear(self) -> None:
+        """Begin a new step."""
+        self.seconds, self.peak_bytes = {}, {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._note_memory()
+        self._open.append(name)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            device.synchronize()
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self._note_memory()
+            self._open.pop()
+
+    def _note_memory(self) -> None:
+        # torch keeps one peak: it is credited to every open phase whenever one begins or ends
+        device.synchronize()
+        peak = device.take_peak_bytes()
+        if peak is not None:
+            for name in self._open:
+                self.peak_bytes[name] = max(peak, self.peak_bytes.get(name, 0))
+
+    def metrics(self) -> dict[str, float | None]:
+        """``time/<name>_s``, and with CUDA ``memory/<name>_gib``: allocated through torch on this rank."""
+        return {
+            **{f"time/{name}_s": seconds for name, seconds in self.seconds.items()},
+            **{f"memory/{name}_gib": peak / 2**30 for name, peak in self.peak_bytes.items()},
+        }

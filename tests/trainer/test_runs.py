@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from tests.support.checkpoints import make_checkpoint
 from tests.support.ranks import ROOT, igrpo
@@ -113,6 +115,22 @@ def test_a_run_that_is_stopped_goes_on_as_if_undisturbed(recipe):
     assert f"goes on from step {stopped_at + 1}" in output
     assert metrics(recipe, "stopped") == metrics(recipe, "undisturbed")
     assert [path.name for path in kept.iterdir()] == ["step_000008"]
+
+    exported = []
+    for layout in ("parallel.tp=1", "parallel.tp=2"):
+        out = recipe.parent / f"exported-{layout[-1]}"
+        status, output = igrpo(
+            "export", recipe.parent / "runs/stopped", layout, "--out", out, "--dtype", "float32"
+        )
+        assert status == 0, output[-4000:]
+        exported.append(AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).state_dict())
+    started = AutoModelForCausalLM.from_pretrained(recipe.parent / "checkpoint").state_dict()
+    assert started.keys() == exported[0].keys()
+    assert all(torch.equal(exported[0][name], exported[1][name]) for name in started)
+    assert any(not torch.equal(exported[0][name], started[name]) for name in started)
+    status, output = igrpo("verify", recipe.parent / "runs/stopped")
+    assert status == 0, output[-4000:]
+    assert "step_000008" in output
 
     status, output = igrpo(*arguments)  # nothing is left to do, and nothing is touched
     assert status == 2

@@ -129,7 +129,9 @@ def plan(
     recipe: Recipe,
     overrides: Overrides = None,
     gpu: Annotated[str, typer.Option(help="h100-80g, h200, a100-80g or b200.")] = "h100-80g",
-    nodes: Annotated[int | None, typer.Option(help="Nodes; none takes the fewest for the layout.")] = None,
+    nodes: Annotated[
+        int | None, typer.Option(help="Nodes; none: those of the recipe's slurm script.")
+    ] = None,
     gpus_per_node: Annotated[int, typer.Option(help="GPUs a node.")] = 8,
     search: Annotated[bool, typer.Option(help="Propose the best layouts for that many GPUs.")] = False,
     json: Annotated[bool, typer.Option(help="Print JSON.")] = False,

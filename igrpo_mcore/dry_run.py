@@ -40,7 +40,7 @@ def dry_run(
     """
     # what is not on this machine is reported, not downloaded; the libraries read this when imported
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from igrpo_mcore.planning.command import show_plan
+    from igrpo_mcore.planning.command import script_nodes, show_plan
     from igrpo_mcore.planning.gpus import gpu_named
     from igrpo_mcore.planning.parameters import parameter_count
     from igrpo_mcore.planning.plan import planned_step
@@ -53,7 +53,7 @@ def dry_run(
     if on_cpu:
         nodes, gpus_per_node = 1, local_ranks(config)
     else:
-        nodes = nodes or header_nodes(recipe)
+        nodes = nodes or script_nodes(recipe)
     world = nodes * gpus_per_node if nodes else None
     step = planned_step(config, gpu=gpu_named(gpu), world=world, gpus_per_node=gpus_per_node)
     world = step.layout.world
@@ -129,13 +129,6 @@ def _unless_remote(what: str, path: str, check: Callable[[], str]) -> str:
             raise
         reason = f"{path} is on the hub and not whole in this machine's cache"
         return f"skipped  {what}: {reason} ({type(error.__cause__ or error).__name__})"
-
-
-def header_nodes(recipe: Path) -> int | None:
-    """The nodes that the recipe's own script asks for."""
-    script = SCRIPTS / f"{recipe.stem}.sh"
-    found = re.search(r"^#SBATCH --nodes=(\d+)$", script.read_text(), re.M) if script.is_file() else None
-    return int(found[1]) if found else None
 
 
 def rendered(recipe: Path, overrides: list[str], wanted: dict[str, int], free_gib: int) -> str:

@@ -1,5 +1,6 @@
 """``igrpo plan``: from a recipe to a printed plan and an exit status."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def run_plan(
     """Plan a recipe and print it. Needs no GPU, no weights and no network.
 
     Args:
-        nodes: none takes the fewest whole nodes that hold the recipe's layout.
+        nodes: none takes those of the recipe's script in slurm/, else the fewest that hold its layout.
 
     Returns:
         0 where it fits, 2 where it does not.
@@ -41,9 +42,18 @@ def run_plan(
     if gpus_per_node < 1 or (nodes is not None and nodes < 1):
         raise UserError("--nodes and --gpus-per-node must be at least 1")
     config = load_config(recipe, overrides)
+    if nodes is None and config.parallel.dp is None:
+        nodes = script_nodes(recipe)
     world = nodes * gpus_per_node if nodes else None
     step = planned_step(config, gpu=gpu_named(gpu), world=world, gpus_per_node=gpus_per_node)
     return show_plan(recipe, step, search, as_json)
+
+
+def script_nodes(recipe: Path) -> int | None:
+    """The nodes that the recipe's own script, ``slurm/<its name>.sh`` of the checkout, asks for."""
+    script = recipe.resolve().parent.parent / "slurm" / f"{recipe.stem}.sh"
+    found = re.search(r"^#SBATCH --nodes=(\d+)$", script.read_text(), re.M) if script.is_file() else None
+    return int(found[1]) if found else None
 
 
 def show_plan(recipe: Path, step: PlannedStep, search: bool = False, as_json: bool = False) -> int:

@@ -239,6 +239,8 @@ def test_command_exit_codes_and_json(capsys):
     recipe = RECIPES / "igrpo_14b.yaml"
     assert run_plan(recipe, nodes=2, as_json=True) == 0
     plan = json.loads(capsys.readouterr().out)
+    assert run_plan(recipe, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out) == plan  # as many as slurm/igrpo_14b.sh asks for
     assert plan["fits"] is True
     assert plan["changes"] == []
     assert plan["model"]["parameters"] == 14_770_033_664

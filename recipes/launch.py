@@ -187,7 +187,11 @@ def train(
     if not (ctx.dryrun or ctx.detach):
         jobs = (experiment.status(return_dict=True) or {}).values()
         if any(str(job["status"]) != "SUCCEEDED" for job in jobs):
-            raise UserError("the run did not succeed; see its log above or by `nemo experiment logs`")
+            print(
+                f"launch: the run did not succeed; see `nemo experiment logs {experiment._id}`",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
 
 
 def _recipe_factory(name: str):

@@ -103,4 +103,4 @@ def test_exit_status_and_options_of_the_command_line(recipe):
     assert igrpo("train", recipe, "train.stps=1", "--dry-run")[0] == 2
     status, said = igrpo("train", recipe, "--nodes", "2")
     assert status == 2
-    assert "are for --dry-run" in said
+    assert "belong to --dry-run" in said

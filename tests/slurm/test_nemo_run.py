@@ -76,6 +76,14 @@ def test_a_mistake_is_said_before_anything_is_submitted(tmp_path, override, said
     assert "SBATCH_SCRIPT" not in done.stdout
 
 
+def test_a_run_that_fails_is_told_by_the_exit_status(tmp_path):
+    command = (*LAUNCH, "tiny_qwen3", "config.parallel.tp=8", "run.executor=local", "--yes")
+    variables = os.environ | {"NEMORUN_HOME": str(tmp_path), "COLUMNS": "400"}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 1
+    assert "the run did not succeed; see `nemo experiment logs igrpo-tiny_qwen3_" in done.stderr
+
+
 @pytest.mark.timeout(1200)
 def test_local_executor_trains_and_its_experiment_can_be_asked(tmp_path, small_run):
     runs, overrides = small_run

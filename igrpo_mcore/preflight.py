@@ -1,10 +1,11 @@
 """Everything that can be known to fail before a rank is started."""
 
+import shutil
 from typing import Any
 
 from transformers import AutoTokenizer
 
-from igrpo_mcore.config.schema import Config
+from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.errors import UserError
@@ -40,6 +41,7 @@ def preflight(config: Config, world_size: int, *, writes_run: bool = True) -> No
     if writes_run:
         check_run_folder(config)
         check_steps_left(config)
+        check_disk(config, hf_config)
     check_prompts(config, load_problems(config.data))
     check_checkpoint(config.model.path, hf_config)
 
@@ -55,6 +57,26 @@ def check_checkpoint(path: str, hf_config: Any) -> None:
     """Raises ``UserError`` where the checkpoint's tensors are not those of its family's table."""
     checkpoint = open_checkpoint(resolve_checkpoint(path))
     check_against_table(checkpoint, table_for(hf_config))
+
+
+def check_disk(config: Config, hf_config: Any) -> None:
+    """Raises ``UserError`` where the run's checkpoints would not fit on the disk of ``run.dir``.
+
+    ``checkpoint.keep`` and the one being written: parameters, fp32 main parameters and two moments.
+    """
+    parameters = sum(tensor.numel for tensor in table_for(hf_config).tensors.values())
+    each = parameters * (12 + (4 if config.model.dtype == DType.float32 else 2))
+    folder = CheckpointFolder(checkpoints_dir(config.run))
+    needed = each * (config.checkpoint.keep + 1 - len(folder.all()))
+    existing = next(path for path in (folder.root, *folder.root.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f"{config.run.dir} has {free / 2**30:.1f} GiB free and the run's checkpoints take up to "
+            f"{needed / 2**30:.1f} GiB more ({each / 2**30:.1f} GiB each, checkpoint.keep="
+            f"{config.checkpoint.keep} and the one being written): free space, lower checkpoint.keep, or set "
+            "run.dir to another disk"
+        )
 
 
 def check_steps_left(config: Config) -> None:

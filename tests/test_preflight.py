@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,12 @@ def test_run_folder_in_use(check, tmp_path):
     (tmp_path / "runs" / "r").mkdir(parents=True)
     (tmp_path / "runs" / "r" / "metrics.jsonl").write_text("{}\n")
     refused(check, r"runs/r is not empty.*run.name")
+
+
+def test_a_disk_too_small_for_the_checkpoints(check, checkpoint, monkeypatch):
+    parameters = sum(tensor.numel() for tensor in load_file(checkpoint / "model.safetensors").values())
+    size = 16 * parameters  # fp32: parameters, their main copy, two moments
+    usage = shutil.disk_usage(checkpoint)._replace(free=4 * size - 1)
+    monkeypatch.setattr("igrpo_mcore.preflight.shutil.disk_usage", lambda path: usage)
+    check("checkpoint.keep=2")
+    refused(check, r"free and the run's checkpoints take up to .* GiB more .*run\.dir", "checkpoint.keep=3")

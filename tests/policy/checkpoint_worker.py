@@ -5,6 +5,7 @@ The first layout writes. Rank 0 leaves SCRATCH/results.pt: [layout] -> loaded we
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from igrpo_kernels import Objective
 from megatron.core import parallel_state as mpu
 
 from igrpo_mcore.config.schema import Config, DType
+from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
 from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
@@ -61,6 +63,17 @@ def train_on(policy: Policy, sync: WeightSync) -> list[dict]:
     return [*done, weights(sync)]
 
 
+def refuse_infinite(policy: Policy, sync: WeightSync) -> tuple[str, bool]:
+    """What is said of a gradient that is not finite, and whether the weights stayed as they were."""
+    before, updates = weights(sync), policy.updates
+    try:
+        policy.update([replace(s, advantage=float("inf")) for s in training_batch()], OBJECTIVE)
+    except UserError as error:
+        after = weights(sync)
+        return str(error), policy.updates == updates and all(torch.equal(before[n], after[n]) for n in before)
+    return "", False
+
+
 def main() -> None:
     scratch, checkpoint, dtype = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     layouts = sys.argv[4:]
@@ -72,6 +85,7 @@ def main() -> None:
         policy.update(training_batch(), OBJECTIVE)
         save_checkpoint(folder, policy, Position(step, 8 * step, policy.updates))
     results: dict = {"undisturbed": (weights(sync), train_on(policy, sync))}
+    results["not finite"] = refuse_infinite(policy, sync)
     for layout in layouts:
         policy, sync = build(checkpoint, dtype, layout)
         position = load_latest(folder, policy)

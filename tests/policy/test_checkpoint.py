@@ -55,3 +55,10 @@ def test_training_goes_on_as_if_undisturbed(case):
 
 def test_the_newest_are_kept(case):
     assert case[2]["kept"] == ["step_000002", "step_000003"]
+
+
+def test_a_gradient_that_is_not_finite_takes_no_step(case):
+    said, unchanged = case[2]["not finite"]
+    assert "the gradient norm is" in said
+    assert "no step was taken" in said
+    assert unchanged

@@ -73,7 +73,7 @@ def _in_ranks(command: str, source: Path, overrides: list[str] | None) -> None:
     from igrpo_mcore.config.load import load_config
     from igrpo_mcore.export import config_of_run
     from igrpo_mcore.launch import adopt_slurm_environment, in_job, start_local_ranks
-    from igrpo_mcore.preflight import local_ranks, preflight
+    from igrpo_mcore.preflight import local_ranks, preflight, steps_done
     from igrpo_mcore.report.run_folder import free_name
 
     if command == "verify" and source.is_dir():
@@ -82,6 +82,12 @@ def _in_ranks(command: str, source: Path, overrides: list[str] | None) -> None:
         options = load_config(source, overrides)
         options.run.name = options.run.name or free_name(options.run, source.stem)
     adopt_slurm_environment()
+    requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+    if command == "train" and requeued and steps_done(options) >= options.train.steps:
+        # Slurm may requeue a job whose last node failed after the last step: nothing is left to do
+        if os.environ.get("RANK", "0") == "0":
+            typer.echo(f"run {options.run.name} is complete: {options.train.steps} steps")
+        return
     if in_job():
         if os.environ["RANK"] == "0" and os.environ.get(CHECKED) != "1":
             preflight(options, int(os.environ["WORLD_SIZE"]), writes_run=command == "train")

@@ -2,17 +2,17 @@
 
 import os
 from pathlib import Path
-
-import torch
-import torch.distributed as dist
+from typing import TYPE_CHECKING
 
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder
-from igrpo_mcore.policy.parallel import is_main_rank, world_size
 from igrpo_mcore.report.run_folder import CONFIG_FILE
+
+if TYPE_CHECKING:
+    import torch
 
 
 def find_checkpoint(source: Path, step: int | None) -> Path:
@@ -47,7 +47,7 @@ def config_of_run(run: Path, overrides: list[str] | None = None) -> Config:
     return config
 
 
-def export_checkpoint(config: Config, checkpoint: Path, out: Path, dtype: torch.dtype) -> None:
+def export_checkpoint(config: Config, checkpoint: Path, out: Path, dtype: "torch.dtype") -> None:
     """Load the parameters at ``config.parallel`` and write them to ``out``. Collective.
 
     float32 of a bfloat16 run holds the rounded values that it trained and sampled with.
@@ -55,9 +55,11 @@ def export_checkpoint(config: Config, checkpoint: Path, out: Path, dtype: torch.
     Raises:
         UserError: a damaged checkpoint, a folder in use, a layout that does not fit.
     """
+    import torch.distributed as dist
+
     from igrpo_mcore.policy.checkpoint import load_parameters
     from igrpo_mcore.policy.model import build_model
-    from igrpo_mcore.policy.parallel import start_process_groups
+    from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
     from igrpo_mcore.weights import export_hf
 
     CheckpointFolder(checkpoint.parent).read(checkpoint)

@@ -81,13 +81,16 @@ def check_disk(config: Config, hf_config: Any) -> None:
 
 def check_steps_left(config: Config) -> None:
     """Raises ``UserError`` where the run's newest checkpoint already has ``train.steps`` steps."""
-    folder = CheckpointFolder(checkpoints_dir(config.run))
-    latest = folder.latest()
-    if latest is None:
-        return
-    done = folder.read(latest)[0].step
+    done = steps_done(config)
     if done >= config.train.steps:
         raise UserError(
             f"run {config.run.name} has done {done} of train.steps={config.train.steps} steps: raise "
             "train.steps to go on, or set another run.name"
         )
+
+
+def steps_done(config: Config) -> int:
+    """Steps of the run's newest checkpoint, 0 where there is none."""
+    folder = CheckpointFolder(checkpoints_dir(config.run))
+    latest = folder.latest()
+    return folder.read(latest)[0].step if latest else 0

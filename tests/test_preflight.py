@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from igrpo_mcore.cli import app
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.preflight import local_ranks, preflight
 from tests.support.checkpoints import make_checkpoint
 
@@ -136,3 +139,16 @@ def test_a_disk_too_small_for_the_checkpoints(check, checkpoint, monkeypatch):
     monkeypatch.setattr("igrpo_mcore.preflight.shutil.disk_usage", lambda path: usage)
     check("checkpoint.keep=2")
     refused(check, r"free and the run's checkpoints take up to .* GiB more .*run\.dir", "checkpoint.keep=3")
+
+
+def test_a_requeued_job_whose_run_is_complete_ends_well(check, tmp_path, monkeypatch):
+    folder = CheckpointFolder(tmp_path / "runs" / "r" / "checkpoints")
+    folder.begin(3)
+    folder.publish(Position(3, 48, 3), {"tp": 2, "pp": 2, "dp": 1})
+    (tmp_path / "runs" / "r" / "config.yaml").write_text("")
+    refused(check, "run r has done 3 of train.steps=3 steps: raise train.steps", "train.steps=3")
+    check("train.steps=4")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "recipe.yaml"), "train.steps=3"])
+    assert result.exit_code == 0
+    assert result.output == "run r is complete: 3 steps\n"

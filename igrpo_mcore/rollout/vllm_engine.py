@@ -7,15 +7,12 @@ In between, engines are independent of each other.
 """
 
 import gc
-import glob
 import logging
 import os
 import random
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,7 +58,7 @@ class VLLMEngine:
         self._tokenizer = tokenizer
         self._asleep = False
         _set_environment()
-        with _trainer_state_kept(), _private_shared_memory():
+        with _trainer_state_kept(), _waiting_asleep():
             _register_architecture(model_path)
             self._llm = _start(model_path, rollout, dtype, seed, load_format)
         from vllm.distributed.parallel_state import get_tp_group
@@ -265,34 +262,20 @@ def _start(model_path: str, rollout: RolloutConfig, dtype: DType, seed: int, loa
 
 
 @contextmanager
-def _private_shared_memory() -> Iterator[None]:
-    """Let vLLM's CPU all-reduce share memory without leaving its name behind.
+def _waiting_asleep() -> Iterator[None]:
+    """Engines made inside reduce over gloo on the CPU, where vLLM would take shared memory of its own.
 
-    Upstream takes the same name in every job (errno 17 beside another job, or after a crash). Here
-    the name holds the job's own id, and is unlinked as soon as all ranks have mapped the memory.
+    Its ranks wait for each other by spinning: with fewer cores than ranks a stage that needs 0.3 s
+    took up to 19 s. It also takes the same name in every job (errno 17 beside another, or after a crash).
     """
     if has_cuda():
         yield
         return
-    from vllm.distributed.device_communicators import cpu_communicator
+    from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator
 
-    job = [f"igrpo-{uuid.uuid4().hex[:12]}"]
-    dist.broadcast_object_list(job, src=0)
-    shm = cpu_communicator._CPUSHMDistributed
-    upstream_name, upstream_init = shm.make_group_name, shm._init_cpu_shm
-
-    def init_and_unlink(self) -> int:
-        handle = upstream_init(self)  # returns after a barrier behind the mapping
-        for path in Path("/dev/shm").glob(f"{glob.escape(self.group_name)}_*"):
-            path.unlink(missing_ok=True)
-        return handle
-
-    shm.make_group_name = staticmethod(
-        lambda communicator: f"{job[0]}-" + upstream_name(communicator).replace("/", "")
-    )
-    shm._init_cpu_shm = init_and_unlink
+    upstream = CpuCommunicator._all_group_ranks_share_shm_group_name
+    CpuCommunicator._all_group_ranks_share_shm_group_name = lambda self: False
     try:
         yield
     finally:
-        shm.make_group_name = staticmethod(upstream_name)
-        shm._init_cpu_shm = upstream_init
+        CpuCommunicator._all_group_ranks_share_shm_group_name = upstream

@@ -1,7 +1,8 @@
 """In four ranks: train, save, train on; then load at other layouts and train on from there.
 
-python -m tests.policy.checkpoint_worker SCRATCH CHECKPOINT DTYPE LAYOUT [LAYOUT ...]   LAYOUT: tp,pp,sp,vpp
-The first layout writes. Rank 0 leaves SCRATCH/results.pt: [layout] -> loaded weights, then two updates.
+python -m tests.policy.checkpoint_worker SCRATCH CASE [CASE ...]
+CASE: name:checkpoint:dtype:layout;layout…, a layout tp,pp,sp,vpp; the first one writes. Rank 0 leaves
+SCRATCH/NAME.pt: [layout] -> loaded weights, then two updates.
 """
 
 import sys
@@ -74,10 +75,9 @@ def refuse_infinite(policy: Policy, sync: WeightSync) -> tuple[str, bool]:
     return "", False
 
 
-def main() -> None:
-    scratch, checkpoint, dtype = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    layouts = sys.argv[4:]
-    folder = CheckpointFolder(scratch / "checkpoints", keep=2)
+def run(scratch: Path, name: str, checkpoint: str, dtype: str, layouts: list[str]) -> None:
+    root = scratch / f"{name}-checkpoints"
+    folder = CheckpointFolder(root, keep=2)
     policy, sync = build(checkpoint, dtype, layouts[0])
     load_hf_weights(policy.chunks, Path(checkpoint), load_hf_config(checkpoint))
     policy.weights_loaded()
@@ -92,9 +92,15 @@ def main() -> None:
         assert position == Position(3, 24, 3), position
         results[layout] = (weights(sync), train_on(policy, sync))
     if dist.get_rank() == 0:
-        results["kept"] = [path.name for path in sorted((scratch / "checkpoints").iterdir())]
-        torch.save(results, scratch / "results.pt")
+        results["kept"] = [path.name for path in sorted(root.iterdir())]
+        torch.save(results, scratch / f"{name}.pt")
     dist.barrier()
+
+
+def main() -> None:
+    for case in sys.argv[2:]:
+        name, checkpoint, dtype, layouts = case.split(":")
+        run(Path(sys.argv[1]), name, checkpoint, dtype, layouts.split(";"))
     dist.destroy_process_group()
 
 

@@ -1,5 +1,7 @@
 """A checkpoint at the layout that wrote it and at others, against the run that was not interrupted."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -15,15 +17,23 @@ CASES = {  # the first layout (tp,pp,sp,vpp) writes; what four ranks leave over 
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
-def case(request, tmp_path_factory):
-    family, dtype, layouts = CASES[request.param]
-    scratch = tmp_path_factory.mktemp(request.param)
-    # a vocabulary that is padded differently at every TP size
-    shape = dict(tie_word_embeddings=True, vocab_size=127) if family == "qwen3" else {}
-    folder = make_checkpoint(scratch / "hf", family, **shape)
-    run_ranks("tests.policy.checkpoint_worker", 4, scratch, folder, dtype, *layouts)
-    return dtype, layouts, torch.load(scratch / "results.pt")
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    scratch = tmp_path_factory.mktemp("checkpoints")
+    arguments = []
+    for name, (family, dtype, layouts) in CASES.items():
+        # a vocabulary that is padded differently at every TP size
+        shape = dict(tie_word_embeddings=True, vocab_size=127) if family == "qwen3" else {}
+        folder = make_checkpoint(scratch / f"{name}-hf", family, **shape)
+        arguments.append(f"{name}:{folder}:{dtype}:{';'.join(layouts)}")
+    run_ranks("tests.policy.checkpoint_worker", 4, scratch, *arguments)
+    return scratch
+
+
+@pytest.fixture(params=CASES)
+def case(request, results):
+    _, dtype, layouts = CASES[request.param]
+    return dtype, layouts, torch.load(results / f"{request.param}.pt")
 
 
 def test_loaded_weights_are_the_saved_ones_at_every_layout(case):

@@ -106,8 +106,8 @@ def refused(engine: VLLMEngine, weights: dict[str, Tensor]) -> str:
     return "accepted"
 
 
-def mapped_segments() -> set[str]:
-    """vLLM's CPU all-reduce segments in this process, as the kernel names them."""
+def shared_memory() -> set[str]:
+    """The segments of vLLM's own CPU all-reduce that this process maps, as its kernel names them."""
     maps = Path("/proc/self/maps").read_text().splitlines()
     return {line.split(maxsplit=5)[5] for line in maps if "cpushm" in line}
 
@@ -126,7 +126,7 @@ def check(family: str, tp: int, scratch: Path) -> dict:
     rollout = RolloutConfig(
         tp=tp, max_prompt_tokens=64, max_completion_tokens=24, max_concurrent_sequences=64
     )
-    earlier_segments = mapped_segments()  # vLLM keeps those of a closed engine mapped
+    earlier = shared_memory()
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     threads, set_threads = torch.get_num_threads(), torch.set_num_threads
     engine = VLLMEngine(str(folder), rollout, DType.float32, AutoTokenizer.from_pretrained(folder), seed=3)
@@ -136,7 +136,7 @@ def check(family: str, tp: int, scratch: Path) -> dict:
         and (threads, set_threads) == (torch.get_num_threads(), torch.set_num_threads)
     )
     result: dict = {"engine": engine.index, "engines": engine.count, "state_kept": kept}
-    result["mapped"] = sorted(mapped_segments() - earlier_segments)
+    result["shared"] = sorted(shared_memory() - earlier)
 
     weights = load_file(folder / "model.safetensors")
     engine.load_weights(weights.items())

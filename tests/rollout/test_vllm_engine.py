@@ -85,7 +85,5 @@ def test_incomplete_and_surplus_pushes_are_refused_by_name(findings, nproc, fami
 def test_trainer_state_survives_and_nothing_is_left(findings, nproc, family, tp):
     for rank in findings[family]:
         assert rank["state_kept"]
-        # one segment a rank of the engine, whose name is gone already
-        assert len(rank["mapped"]) == (int(tp) if int(tp) > 1 else 0)
-        assert all(path.endswith(" (deleted)") for path in rank["mapped"])
+        assert rank["shared"] == []  # gloo alone: nothing spins, no name is taken
         assert not rank["group_left"]

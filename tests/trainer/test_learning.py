@@ -19,8 +19,8 @@ LAYOUT = [
     *("rollout.tp=1", "run.tensorboard=false"),
 ]
 VARIANTS = {
-    "plain-grpo": ["rollout.selection=none", "train.steps=80"],
-    "drafts-trained": ["objective.draft_weight=1", "train.steps=150"],
+    "plain-grpo": ["rollout.selection=none", "train.steps=70"],
+    "drafts-trained": ["objective.draft_weight=1", "train.steps=100"],
 }
 
 

@@ -1,8 +1,9 @@
-"""Whole runs by the command that a user types: the same seed twice, and a rank that dies."""
+"""Whole runs by the command a user types: the same seed twice, stopped on the way; a rank that dies."""
 
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.support.ranks import ROOT, igrpo
 
 pytestmark = pytest.mark.slow
 
+STEPS = 8
 REWARD = "reward.weights={'tests.support.rewards:digit_share': 1.0, accuracy: 0.0, format: 0.0}"
 
 
@@ -32,7 +34,7 @@ def recipe(tmp_path_factory) -> Path:
         f"model: {{path: {checkpoint}, dtype: float32}}\ndata: {{path: {data}}}\n"
         "parallel: {tp: 2, sp: true}\n"
         "rollout: {tp: 1, max_prompt_tokens: 64, max_completion_tokens: 16, temperature: 1.0}\n"
-        "optimizer: {lr: 1.0e-3}\ntrain: {steps: 3, prompts_per_step: 6, mini_batches: 2}\n"
+        f"optimizer: {{lr: 1.0e-3}}\ntrain: {{steps: {STEPS}, prompts_per_step: 6, mini_batches: 2}}\n"
         f"objective: {{kl_coef: 0.01}}\nrun: {{dir: {root}/runs, tensorboard: false}}\n"
     )
     return path
@@ -45,14 +47,28 @@ def metrics(recipe: Path, name: str) -> list[dict]:
     return [{k: v for k, v in step.items() if not k.startswith(timed)} for step in steps]
 
 
-def test_same_seed_same_metrics_and_what_a_run_leaves(recipe):
-    for name in ("first", "second"):
-        status, output = igrpo("train", recipe, REWARD, f"run.name={name}")
-        assert status == 0, output[-4000:]
-    first, second = metrics(recipe, "first"), metrics(recipe, "second")
-    assert [step["step"] for step in first] == [1, 2, 3]
-    assert first == second
-    for step in first:
+def documented() -> list[re.Pattern]:
+    """The metric names of docs/metrics.md: {a,b} is one of them, NAME and PHASE stand for any word."""
+    names = []
+    for row in re.findall(r"^\| (`.*?) \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE):
+        for name in re.findall(r"`([^`]+)`", row):
+            pattern = re.sub(r"\{([^}]*)\}", lambda m: f"({m[1].replace(',', '|')})", name)
+            names.append(re.compile(re.sub("NAME|PHASE", r"[\\w.:]+", pattern)))
+    return names
+
+
+@pytest.fixture(scope="module")
+def first(recipe) -> tuple[list[dict], str]:
+    """An undisturbed run of all steps: its metrics and its output."""
+    status, output = igrpo("train", recipe, REWARD, "run.name=first")
+    assert status == 0, output[-4000:]
+    return metrics(recipe, "first"), output
+
+
+def test_what_a_run_leaves(recipe, first):
+    steps, output = first
+    assert [step["step"] for step in steps] == list(range(1, STEPS + 1))
+    for step in steps:
         assert step["policy/grad_norm"] > 0
         assert step["parity/logprob_max_abs_diff"] < 1e-4
         assert step["policy/kl"] > 1e-4  # the second mini-batch already differs from the reference
@@ -60,6 +76,9 @@ def test_same_seed_same_metrics_and_what_a_run_leaves(recipe):
     for file in ("config.yaml", "versions.json", "samples.jsonl", "report.html"):
         assert (folder / file).stat().st_size > 0
     assert "TP = 2" in output
+    logged = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    undocumented = [name for name in logged if not any(p.fullmatch(name) for p in documented())]
+    assert undocumented == []
 
 
 @contextlib.contextmanager
@@ -95,51 +114,35 @@ def test_a_rank_that_dies_ends_the_job_with_its_message(recipe):
     assert "rank 1 was ended by signal 9" in log.read_text()
 
 
-def test_a_run_that_is_stopped_goes_on_as_if_undisturbed(recipe):
+def test_same_seed_same_metrics_although_stopped_on_the_way(recipe, first):
     """SIGTERM to the launcher: the step is finished, its checkpoint written, the status is 75."""
-    steps = ["train.steps=8", "checkpoint.keep=1", "parallel.tp=1", "parallel.sp=false", "parallel.dp=2"]
-    status, output = igrpo("train", recipe, REWARD, "run.name=undisturbed", *steps)
-    assert status == 0, output[-4000:]
-    with running(recipe, "stopped", *steps) as (job, log):
+    with running(recipe, "stopped", "checkpoint.keep=1") as (job, log):
         os.kill(job.pid, signal.SIGTERM)
         assert job.wait(60) == 75, log.read_text()[-4000:]
     stopped_at = len(metrics(recipe, "stopped"))
-    assert 1 <= stopped_at < 8
+    assert 1 <= stopped_at < STEPS
     assert f"stopped on request after step {stopped_at}" in log.read_text()
-    kept = recipe.parent / "runs" / "stopped" / "checkpoints"
-    assert [path.name for path in kept.iterdir()] == [f"step_{stopped_at:06d}"]
+    run = recipe.parent / "runs" / "stopped"
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step_{stopped_at:06d}"]
 
-    arguments = ("train", recipe, REWARD, "run.name=stopped", *steps)
-    status, output = igrpo(*arguments)
+    status, output = igrpo("train", recipe, REWARD, "run.name=stopped", "checkpoint.keep=1")
     assert status == 0, output[-4000:]
     assert f"goes on from step {stopped_at + 1}" in output
-    assert metrics(recipe, "stopped") == metrics(recipe, "undisturbed")
-    assert [path.name for path in kept.iterdir()] == ["step_000008"]
+    assert metrics(recipe, "stopped") == first[0]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step_{STEPS:06d}"]
 
-    exported = []
-    for layout in ("parallel.tp=1", "parallel.tp=2"):
-        out = recipe.parent / f"exported-{layout[-1]}"
-        status, output = igrpo(
-            "export", recipe.parent / "runs/stopped", layout, "--out", out, "--dtype", "float32"
-        )
-        assert status == 0, output[-4000:]
-        exported.append(AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).state_dict())
-    started = AutoModelForCausalLM.from_pretrained(recipe.parent / "checkpoint").state_dict()
-    assert started.keys() == exported[0].keys()
-    assert all(torch.equal(exported[0][name], exported[1][name]) for name in started)
-    assert any(not torch.equal(exported[0][name], started[name]) for name in started)
-    status, output = igrpo("verify", recipe.parent / "runs/stopped")
+    # its newest checkpoint, for others and against the engine
+    out = recipe.parent / "exported"
+    one_rank = ("parallel.tp=1", "parallel.sp=false")
+    status, output = igrpo("export", run, *one_rank, "--out", out, "--dtype", "float32")
     assert status == 0, output[-4000:]
-    assert "step_000008" in output
-
-    status, output = igrpo(*arguments)  # nothing is left to do, and nothing is touched
-    assert status == 2
-    assert "has done 8 of train.steps=8 steps: raise train.steps to go on" in output
-    position = kept / "step_000008" / "position.json"
-    position.write_text("")
-    status, output = igrpo(*arguments)
-    assert status == 2
-    assert "step_000008 is no whole checkpoint" in output
+    exported = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).state_dict()
+    started = AutoModelForCausalLM.from_pretrained(recipe.parent / "checkpoint").state_dict()
+    assert exported.keys() == started.keys()
+    assert any(not torch.equal(exported[name], started[name]) for name in started)
+    status, output = igrpo("verify", run)
+    assert status == 0, output[-4000:]
+    assert f"step_{STEPS:06d}" in output
 
 
 @pytest.mark.parametrize("kind", ["reinforce", "cispo", "gspo"])

@@ -194,8 +194,10 @@ def main() -> None:
     if int(os.environ["WORLD_SIZE"]) == 8:
         layout = ParallelConfig(tp=4, pp=2)
         lay_out_ranks(layout)
-        for name in ("llama", "nemotron_h"):
+        for name in ("llama", "qwen2", "qwen3", "nemotron_h"):
             cases.dense(name, layout, (2, 4))
+        for family in ("qwen3_moe", "nemotron_h"):
+            cases.experts(family, layout)
     else:
         for tp, pp in ((1, 1), (1, 2), (2, 1), (4, 1), (2, 2)):
             layout = ParallelConfig(tp=tp, pp=pp)
@@ -216,7 +218,7 @@ def main() -> None:
         layout = ParallelConfig(tp=2, pp=2, vpp=2)
         lay_out_ranks(layout)
         cases.dense("llama", layout, (2,))
-        for tp, pp, ep in ((2, 1, 2), (1, 2, 2)):
+        for tp, pp, ep in ((1, 1, 4), (2, 1, 2), (4, 1, 1), (1, 2, 2), (2, 2, 1)):
             layout = ParallelConfig(tp=tp, pp=pp, ep=ep)
             lay_out_ranks(layout)
             for family in ("qwen3_moe", "nemotron_h"):

@@ -32,7 +32,7 @@ def layouts(tmp_path_factory) -> dict:
 
 def test_round_trips_are_bit_exact_and_move_the_minimum(layouts):
     cases = {name: case for name, case in layouts.items() if "p2p" in case}
-    families_by_layout, tied, uneven, virtual_stages, experts = 4 * 5, 2, 2, 1, 2 * 2
+    families_by_layout, tied, uneven, virtual_stages, experts = 4 * 5, 2, 2, 1, 2 * 5
     assert len(cases) == families_by_layout + tied + uneven + virtual_stages + experts
     for name, case in cases.items():
         for moved, minimum in case["p2p"].values():
@@ -59,7 +59,8 @@ def test_damaged_checkpoints_are_refused_on_every_rank(layouts):
 
 def test_tp4_pp2(tmp_path):
     cases = result_of(run_ranks("tests.weights.layouts_worker", 8, tmp_path))
-    assert set(cases) == {"llama TP4 PP2 VPP1", "nemotron_h TP4 PP2 VPP1"}
+    dense = {f"{family} TP4 PP2 VPP1" for family in ("llama", "qwen2", "qwen3", "nemotron_h")}
+    assert set(cases) == dense | {f"{family} experts TP4 PP2 EP1" for family in ("qwen3_moe", "nemotron_h")}
 
 
 @pytest.fixture(scope="module")

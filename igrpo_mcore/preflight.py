@@ -72,8 +72,8 @@ def check_disk(config: Config, hf_config: Any) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise UserError(
-            f"{config.run.dir} has {free / 2**30:.1f} GiB free and the run's checkpoints take up to "
-            f"{needed / 2**30:.1f} GiB more ({each / 2**30:.1f} GiB each, checkpoint.keep="
+            f"{config.run.dir} has {free / 2**30:.3g} GiB free and the run's checkpoints take up to "
+            f"{needed / 2**30:.3g} GiB more ({each / 2**30:.3g} GiB each, checkpoint.keep="
             f"{config.checkpoint.keep} and the one being written): free space, lower checkpoint.keep, or set "
             "run.dir to another disk"
         )

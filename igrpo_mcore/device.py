@@ -89,13 +89,13 @@ class _CudaLiteralsToCpu(TorchFunctionMode):
 
 
 class _NullStream:
-    """Stands for a CUDA stream: everything is already in order on a CPU."""
+    """Stands for a CUDA stream and its events: everything is already in order on a CPU."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
     def __getattr__(self, name: str):
-        return lambda *args, **kwargs: None
+        return lambda *args, **kwargs: self
 
     def __enter__(self):
         return self

@@ -33,7 +33,9 @@ _COMMON = dict(
 
 def moe_config(family: str) -> PretrainedConfig:
     if family == "qwen3_moe":
-        return Qwen3MoeConfig(**_COMMON, num_hidden_layers=3, num_experts=EXPERTS, mlp_only_layers=[1])
+        return Qwen3MoeConfig(
+            **_COMMON, num_hidden_layers=3, num_experts=EXPERTS, mlp_only_layers=[1], norm_topk_prob=True
+        )
     return NemotronHConfig(
         **_COMMON,
         mamba_num_heads=4,
@@ -84,6 +86,7 @@ def build_moe_policy(config: PretrainedConfig, tp: int, pp: int, ep: int) -> lis
         num_query_groups=4,
         kv_channels=32,
         normalization="RMSNorm",
+        layernorm_epsilon=config.layer_norm_epsilon if nemotron else config.rms_norm_eps,
         add_bias_linear=False,
         gated_linear_unit=not nemotron,
         activation_func=squared_relu if nemotron else F.silu,

@@ -63,6 +63,13 @@ def test_tp4_pp2(tmp_path):
     assert set(cases) == dense | {f"{family} experts TP4 PP2 EP1" for family in ("qwen3_moe", "nemotron_h")}
 
 
+def test_exports_of_expert_models_are_megatrons_in_transformers_and_in_vllm(tmp_path):
+    found = result_of(run_ranks("tests.weights.experts_worker", 1, tmp_path))
+    assert set(found["nemotron_h"]) == {"transformers"}
+    assert set(found["qwen3_moe"]) == {"transformers", "vllm"}
+    assert all(difference < 1e-4 for readers in found.values() for difference in readers.values())
+
+
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory) -> dict:
     """One launch at TP2 PP2 with two engines at TP 2: pushes, and exports of every dense family."""

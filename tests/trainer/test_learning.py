@@ -20,7 +20,7 @@ LAYOUT = [
 ]
 VARIANTS = {
     "plain-grpo": ["rollout.selection=none", "train.steps=70"],
-    "drafts-trained": ["objective.draft_weight=1", "train.steps=100"],
+    "drafts-trained": ["objective.draft_weight=1", "train.steps=90"],
 }
 
 

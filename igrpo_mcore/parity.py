@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.types import TrainingSequence
@@ -53,8 +53,7 @@ def compare(batches: Sequence[Sequence[TrainingSequence]], logprobs: Sequence[di
         first = max(first, float(diff[0]))
         if float(diff.max()) > worst:
             worst, token = float(diff.max()), int(diff.argmax())
-    gathered: list = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, (worst, total, tokens, first, token))
+    gathered = gather_objects((worst, total, tokens, first, token))
     worst_rank = max(gathered, key=lambda entry: entry[0])
     return Parity(
         max_abs_diff=worst_rank[0],

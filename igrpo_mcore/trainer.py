@@ -3,12 +3,12 @@
 One program in every rank. Each arrow of docs/architecture.md's picture is one call here.
 """
 
-import torch.distributed as dist
 from igrpo_kernels import Objective
 from torch import Tensor
 from transformers import AutoTokenizer
 
 from igrpo_mcore import parity
+from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
@@ -174,8 +174,7 @@ class Trainer:
             stop_token_ids=self.stop_token_ids,
         )
         with self.phases("gather"):
-            parts: list = [None] * dist.get_world_size()
-            dist.all_gather_object(parts, (mine, rollouts, stats) if self.engine.is_first_rank else None)
+            parts = gather_objects((mine, rollouts, stats) if self.engine.is_first_rank else None)
         return merge_parts([part for part in parts if part is not None])
 
     def old_logprobs(

@@ -1,6 +1,11 @@
 """The errors a user can mend."""
 
 
+def one_line(error: BaseException) -> str:
+    """The first line of what ``error`` says, or its type where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 class UserError(Exception):
     """A mistake in what the user gave us (recipe, data, checkpoint, layout).
 

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.config.validate import validate
-from igrpo_mcore.errors import UserError
+from igrpo_mcore.errors import UserError, one_line
 
 BASE_KEY = "base"
 
@@ -33,7 +33,7 @@ def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Confi
             merged = cast(DictConfig, OmegaConf.merge(merged, layer))
         except OmegaConfBaseException as error:
             field = f"{error.full_key}: " if error.full_key else ""
-            reason = str(error).splitlines()[0]
+            reason = one_line(error)
             raise UserError(
                 f"{source}: {field}{reason}; see `igrpo config {recipe}` for the types"
             ) from error
@@ -58,7 +58,7 @@ def _read_recipe(path: Path) -> list[tuple[str, DictConfig]]:
     try:
         layer = OmegaConf.load(path)
     except Exception as error:
-        raise UserError(f"{path} is not valid YAML ({str(error).splitlines()[0]}); mend it") from error
+        raise UserError(f"{path} is not valid YAML ({one_line(error)}); mend it") from error
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path} must hold a mapping of options, see recipes/tiny_qwen3.yaml")
     base = layer.pop(BASE_KEY, None)

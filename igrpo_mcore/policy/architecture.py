@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_mcore.config.schema import ParallelConfig
-from igrpo_mcore.errors import UserError
+from igrpo_mcore.errors import UserError, one_line
 
 # transformers 5 calls the Mamba blocks linear_attention and the attention blocks full_attention
 _NEMOTRON_SYMBOLS = {
@@ -76,7 +76,7 @@ def load_hf_config(path: str):
     except (OSError, ValueError) as error:
         where = "folder" if Path(path).exists() else "folder or hub id"
         raise UserError(
-            f"model.path={path!r} is no readable Hugging Face {where} ({str(error).splitlines()[0]}); "
+            f"model.path={path!r} is no readable Hugging Face {where} ({one_line(error)}); "
             "give a folder with config.json, or make a small one with "
             f"`igrpo tiny --family qwen3 --out {path}`"
         ) from error

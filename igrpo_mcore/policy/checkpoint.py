@@ -18,7 +18,7 @@ from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
 from igrpo_mcore import device
 from igrpo_mcore.collective import raise_everywhere
-from igrpo_mcore.errors import UserError
+from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.policy.model import PolicyModel
 
@@ -112,7 +112,7 @@ def _load(state: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
             return dist_checkpointing.load(state, str(checkpoint))
     except Exception as error:  # its readers raise their own, torch's and the file system's
         raise UserError(
-            f"{checkpoint} cannot be read into this model ({str(error).splitlines()[0]}): it is damaged or "
+            f"{checkpoint} cannot be read into this model ({one_line(error)}): it is damaged or "
             "of another model; remove it to go on from the one before, or set another run.name"
         ) from error
 

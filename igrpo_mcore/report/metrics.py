@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_mcore.config.schema import RunConfig
-from igrpo_mcore.errors import UserError
+from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.report.records import METRICS_FILE, JsonLines, cannot_write
 
 WANDB_LIMIT_S = 30
@@ -83,7 +83,7 @@ def _wandb(run_dir: Path, config: RunConfig, resolved: Mapping[str, Any]) -> Any
             settings=wandb.Settings(init_timeout=WANDB_LIMIT_S),
         )
     except (wandb.errors.Error, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise UserError(
             f"Weights & Biases cannot be used ({reason}): run `wandb login`, set WANDB_MODE=offline, or "
             "leave run.wandb_project empty."

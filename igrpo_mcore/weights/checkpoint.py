@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from igrpo_mcore.errors import UserError
+from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.weights.table import Table
 
 INDEX = "model.safetensors.index.json"
@@ -42,7 +42,7 @@ def resolve_checkpoint(path: str | Path) -> Path:
     except (OSError, HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise UserError(
             f"model.path={str(path)!r} is neither a folder nor a hub id that can be read "
-            f"({str(error).splitlines()[0]}); give a folder with safetensors files"
+            f"({one_line(error)}); give a folder with safetensors files"
         ) from error
 
 

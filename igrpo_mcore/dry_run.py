@@ -13,8 +13,6 @@ from igrpo_mcore.errors import UserError
 
 SCRIPTS = Path("slurm")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-CHECKPOINT_BYTES = 14
-"""A checkpoint's bytes a parameter: bf16 weights, fp32 main weights and two moments."""
 
 
 def dry_run(
@@ -40,22 +38,17 @@ def dry_run(
     """
     # what is not on this machine is reported, not downloaded; the libraries read this when imported
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from igrpo_mcore.planning.command import script_nodes, show_plan
-    from igrpo_mcore.planning.gpus import gpu_named
+    from igrpo_mcore.planning.command import check_nodes, planned_recipe, show_plan
     from igrpo_mcore.planning.parameters import parameter_count
-    from igrpo_mcore.planning.plan import planned_step
+    from igrpo_mcore.policy.checkpoint_folder import checkpoint_bytes
     from igrpo_mcore.preflight import local_ranks
 
-    if gpus_per_node < 1 or (nodes is not None and nodes < 1):
-        raise UserError("--nodes and --gpus-per-node must be at least 1")
+    check_nodes(nodes, gpus_per_node)
     config = load_config(recipe, overrides)
     on_cpu = config.model.dtype == DType.float32
     if on_cpu:
         nodes, gpus_per_node = 1, local_ranks(config)
-    else:
-        nodes = nodes or script_nodes(recipe)
-    world = nodes * gpus_per_node if nodes else None
-    step = planned_step(config, gpu=gpu_named(gpu), world=world, gpus_per_node=gpus_per_node)
+    step = planned_recipe(recipe, config, gpu, nodes, gpus_per_node)
     world = step.layout.world
     for line in checks(config, world):
         print(line)
@@ -68,7 +61,7 @@ def dry_run(
         "ntasks-per-node": tasks,
         "gpus-per-node": 0 if on_cpu else tasks,
     }
-    size = (config.checkpoint.keep + 1) * CHECKPOINT_BYTES * parameter_count(step.model)
+    size = (config.checkpoint.keep + 1) * checkpoint_bytes(parameter_count(step.model), config.model.dtype)
     print(rendered(recipe, overrides or [], wanted, math.ceil(size / 2**30)))
     return status
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from igrpo_mcore.config.schema import Config, DType
+from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
-from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder
+from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, checkpoint_bytes
 from igrpo_mcore.report.run_folder import check_run_folder, checkpoints_dir
 from igrpo_mcore.rewards.registry import load_reward
 from igrpo_mcore.rollout.limits import check_engine
@@ -62,10 +62,10 @@ def check_checkpoint(path: str, hf_config: Any) -> None:
 def check_disk(config: Config, hf_config: Any) -> None:
     """Raises ``UserError`` where the run's checkpoints would not fit on the disk of ``run.dir``.
 
-    ``checkpoint.keep`` and the one being written: parameters, fp32 main parameters and two moments.
+    Those are ``checkpoint.keep`` and the one being written.
     """
     parameters = sum(tensor.numel for tensor in table_for(hf_config).tensors.values())
-    each = parameters * (12 + (4 if config.model.dtype == DType.float32 else 2))
+    each = checkpoint_bytes(parameters, config.model.dtype)
     folder = CheckpointFolder(checkpoints_dir(config.run))
     needed = each * (config.checkpoint.keep + 1 - len(folder.all()))
     existing = next(path for path in (folder.root, *folder.root.parents) if path.exists())

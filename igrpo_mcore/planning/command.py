@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from igrpo_mcore.config.load import load_config
+from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.planning.advice import advise
 from igrpo_mcore.planning.gpus import gpu_named
@@ -39,14 +40,25 @@ def run_plan(
     Raises:
         UserError: unknown recipe, option, model or GPU, or a layout that a run would refuse.
     """
+    check_nodes(nodes, gpus_per_node)
+    step = planned_recipe(recipe, load_config(recipe, overrides), gpu, nodes, gpus_per_node)
+    return show_plan(recipe, step, search, as_json)
+
+
+def check_nodes(nodes: int | None, gpus_per_node: int) -> None:
+    """Raises ``UserError`` for a cluster of nothing."""
     if gpus_per_node < 1 or (nodes is not None and nodes < 1):
         raise UserError("--nodes and --gpus-per-node must be at least 1")
-    config = load_config(recipe, overrides)
+
+
+def planned_recipe(
+    recipe: Path, config: Config, gpu: str, nodes: int | None, gpus_per_node: int
+) -> PlannedStep:
+    """The plan of a recipe whose options are ``config``; arguments and errors as of ``run_plan``."""
     if nodes is None and config.parallel.dp is None:
         nodes = script_nodes(recipe)
     world = nodes * gpus_per_node if nodes else None
-    step = planned_step(config, gpu=gpu_named(gpu), world=world, gpus_per_node=gpus_per_node)
-    return show_plan(recipe, step, search, as_json)
+    return planned_step(config, gpu=gpu_named(gpu), world=world, gpus_per_node=gpus_per_node)
 
 
 def script_nodes(recipe: Path) -> int | None:

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from igrpo_mcore.config.schema import DType
 from igrpo_mcore.errors import UserError
 
 POSITION_FILE = "position.json"
@@ -20,6 +21,11 @@ class Position:
     step: int
     problems: int
     updates: int
+
+
+def checkpoint_bytes(parameters: int, dtype: DType) -> int:
+    """Bytes of one checkpoint: parameters in ``dtype``, their fp32 main copy and two moments."""
+    return parameters * (12 + (4 if dtype == DType.float32 else 2))
 
 
 class CheckpointFolder:
@@ -52,7 +58,7 @@ class CheckpointFolder:
 
     def begin(self, step: int) -> None:
         """Make the folder to write in, and remove what killed jobs left half written."""
-        for stale in self.root.glob(".*"):
+        for stale in self.root.glob(".step_*"):
             shutil.rmtree(stale)
         self.partial(step).mkdir(parents=True)
 
@@ -90,7 +96,10 @@ class CheckpointFolder:
         """The error to raise where a checkpoint could not be written."""
         latest = self.latest()
         kept = f"{latest.name} is whole" if latest else "there is none before it"
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
+        reason = (
+            getattr(error, "strerror", None)
+            or (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        )
         return UserError(
             f"the checkpoint of step {step} could not be written in {self.root} ({reason}; {kept}): free "
             "space or permissions there, then start the run again"

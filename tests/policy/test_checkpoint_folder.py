@@ -59,3 +59,15 @@ def test_a_full_disk_names_the_last_whole_one(tmp_path):
     said = str(folder.cannot_write(2, OSError(errno.ENOSPC, "No space left on device")))
     assert "checkpoint of step 2" in said
     assert "No space left on device; step_000001 is whole" in said
+
+
+def test_an_error_without_words_is_told_by_its_kind(tmp_path):
+    assert "(AssertionError; there is none before it)" in str(
+        CheckpointFolder(tmp_path).cannot_write(1, AssertionError())
+    )
+
+
+def test_only_what_it_wrote_itself_is_cleared(tmp_path):
+    (tmp_path / ".nfs0001").write_text("held open elsewhere")
+    write(CheckpointFolder(tmp_path), 1)
+    assert (tmp_path / ".nfs0001").exists()

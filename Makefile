@@ -22,8 +22,8 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -q
+	$(BIN)/pytest -q -m slow
 
 lint: setup
 	$(BIN)/ruff check --fix .

@@ -4,12 +4,15 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.errors import UserError
+
+if TYPE_CHECKING:
+    from igrpo_mcore.preflight import Check
 
 SCRIPTS = Path("slurm")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -50,7 +53,7 @@ def dry_run(
         nodes, gpus_per_node = 1, local_ranks(config)
     step = planned_recipe(recipe, config, gpu, nodes, gpus_per_node)
     world = step.layout.world
-    for line in checks(config, world):
+    for line in checked(config, world):
         print(line)
     print()
     status = show_plan(recipe, step)
@@ -66,62 +69,33 @@ def dry_run(
     return status
 
 
-def checks(config: Config, world_size: int) -> list[str]:
-    """Preflight, a line a check. What needs files of the hub that are not cached here is skipped.
+def checked(config: Config, world_size: int) -> list[str]:
+    """What preflight finds, a line a check. What needs files of the hub that are not cached here is skipped.
+
+    Disks are left to the job's health check: the machine that submits may have others.
 
     Raises:
         UserError: with the first thing that a run would refuse.
     """
-    from igrpo_mcore.data.problems import load_problems
     from igrpo_mcore.planning.catalogue import planned_model
-    from igrpo_mcore.policy.architecture import check_layout
-    from igrpo_mcore.preflight import check_checkpoint, check_prompts, check_steps_left
-    from igrpo_mcore.report.run_folder import check_run_folder
-    from igrpo_mcore.rewards.registry import load_reward
-    from igrpo_mcore.rollout.limits import check_engine
+    from igrpo_mcore.preflight import checks
 
     model = planned_model(config.model.path, config.model.dtype)
-    check_layout(model.architecture, config.parallel, config.rollout.tp, world_size)
-    check_engine(model.hf_config, config.rollout)
-    lines = [f"ok       model and layout: {config.model.path} on {world_size} ranks ({model.source})"]
-    for name in config.reward.weights:
-        load_reward(name)
-    lines.append(f"ok       rewards: {', '.join(config.reward.weights)}")
-    if config.run.name:
-        check_run_folder(config)
-        check_steps_left(config)
-        lines.append(f"ok       run folder: {Path(config.run.dir) / config.run.name}")
-    problems = []
-
-    def read_problems() -> str:
-        problems.extend(load_problems(config.data))
-        return f"{len(problems)} problems"
-
-    def read_prompts() -> str:
-        check_prompts(config, problems)
-        return f"all within rollout.max_prompt_tokens={config.rollout.max_prompt_tokens}"
-
-    def read_checkpoint() -> str:
-        check_checkpoint(config.model.path, model.hf_config)
-        return "every tensor is there with its shape"
-
-    lines.append(_unless_remote("data", config.data.path, read_problems))
-    if problems:
-        lines.append(_unless_remote("prompts", config.model.path, read_prompts))
-    else:
-        lines.append("skipped  prompts: they need the data")
-    lines.append(_unless_remote("checkpoint names", config.model.path, read_checkpoint))
-    return lines
+    named = bool(config.run.name)
+    found = checks(config, model.hf_config, model.architecture, world_size, writes_run=named)
+    return [f"ok       model: {model.source}", *map(_line, found)]
 
 
-def _unless_remote(what: str, path: str, check: Callable[[], str]) -> str:
+def _line(check: "Check") -> str:
     try:
-        return f"ok       {what}: {check()}"
+        return f"ok       {check.what}: {check.find()}"
     except (UserError, OSError) as error:
-        if Path(path).exists() or not HUB_ID.fullmatch(path):
+        cause = error.__cause__ or error
+        remote = [path for path in check.reads if not Path(path).exists() and HUB_ID.fullmatch(path)]
+        if not (remote and isinstance(cause, OSError)):  # what is cached and wrong is wrong here too
             raise
-        reason = f"{path} is on the hub and not whole in this machine's cache"
-        return f"skipped  {what}: {reason} ({type(error.__cause__ or error).__name__})"
+        reason = f"{' or '.join(remote)} is on the hub and not whole in this machine's cache"
+        return f"skipped  {check.what}: {reason} ({type(cause).__name__})"
 
 
 def rendered(recipe: Path, overrides: list[str], wanted: dict[str, int], free_gib: int) -> str:

@@ -19,9 +19,12 @@ def find_checkpoint(source: Path, step: int | None) -> Path:
     """The checkpoint that ``source`` names: itself, or of a run's folder the one of ``step`` (newest: None).
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or ``source`` is a checkpoint and ``step`` asks for one too.
     """
     if (source.parent.parent / CONFIG_FILE).is_file() and source.parent.name == "checkpoints":
+        if step is not None:
+            run = source.parent.parent
+            raise UserError(f"{source} is one checkpoint already: leave --step out, or give the run {run}")
         return source
     if not (source / CONFIG_FILE).is_file():
         raise UserError(f"{source} is neither a run's folder nor one of its checkpoints/step_… folders")

@@ -1,7 +1,9 @@
 """Everything that can be known to fail before a rank is started."""
 
 import shutil
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
 
 from transformers import AutoTokenizer
 
@@ -9,9 +11,9 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
+from igrpo_mcore.policy.architecture import Architecture, architecture_of, check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, checkpoint_bytes
-from igrpo_mcore.report.run_folder import check_run_folder, checkpoints_dir
+from igrpo_mcore.report.run_folder import check_run_folder, checkpoints_dir, run_dir
 from igrpo_mcore.rewards.registry import load_reward
 from igrpo_mcore.rollout.limits import check_engine
 from igrpo_mcore.types import Problem
@@ -24,8 +26,19 @@ def local_ranks(config: Config) -> int:
     return config.parallel.tp * config.parallel.pp * (config.parallel.dp or 1)
 
 
+class Check(NamedTuple):
+    """Something a run needs. ``find`` says what it found or raises ``UserError``.
+
+    ``reads`` names the folders or hub ids whose files it opens.
+    """
+
+    what: str
+    find: Callable[[], str]
+    reads: tuple[str, ...] = ()
+
+
 def preflight(config: Config, world_size: int, *, writes_run: bool = True) -> None:
-    """Check model, layout, checkpoint names and shapes, data, prompts and rewards; starts nothing.
+    """Check model, layout, checkpoint names and shapes, data, prompts, rewards and disk; starts nothing.
 
     ``writes_run`` false leaves the run's folder out: ``igrpo verify`` has none.
 
@@ -34,16 +47,52 @@ def preflight(config: Config, world_size: int, *, writes_run: bool = True) -> No
     """
     hf_config = load_hf_config(config.model.path)
     architecture = architecture_of(hf_config, config.model.dtype)
-    check_layout(architecture, config.parallel, config.rollout.tp, world_size)
-    check_engine(hf_config, config.rollout)
-    for name in config.reward.weights:
-        load_reward(name)
+    for check in checks(config, hf_config, architecture, world_size, writes_run=writes_run):
+        check.find()
     if writes_run:
+        check_disk(config, hf_config)
+
+
+def checks(
+    config: Config, hf_config: Any, architecture: Architecture, world_size: int, *, writes_run: bool
+) -> list[Check]:
+    """What a run needs wherever it is submitted from, the quick first. The run's folder needs its name."""
+
+    def model() -> str:
+        check_layout(architecture, config.parallel, config.rollout.tp, world_size)
+        check_engine(hf_config, config.rollout)
+        return f"{config.model.path} on {world_size} ranks"
+
+    def rewards() -> str:
+        for name in config.reward.weights:
+            load_reward(name)
+        return ", ".join(config.reward.weights)
+
+    def run_folder() -> str:
         check_run_folder(config)
         check_steps_left(config)
-        check_disk(config, hf_config)
-    check_prompts(config, load_problems(config.data))
-    check_checkpoint(config.model.path, hf_config)
+        return str(run_dir(config.run))
+
+    @cache
+    def problems() -> list[Problem]:
+        return load_problems(config.data)
+
+    def prompts() -> str:
+        check_prompts(config, problems())
+        return f"all within rollout.max_prompt_tokens={config.rollout.max_prompt_tokens}"
+
+    def checkpoint() -> str:
+        check_checkpoint(config.model.path, hf_config)
+        return "every tensor is there with its shape"
+
+    return [
+        Check("model and layout", model),
+        Check("rewards", rewards),
+        *([Check("run folder", run_folder)] if writes_run else []),
+        Check("data", lambda: f"{len(problems())} problems", (config.data.path,)),
+        Check("prompts", prompts, (config.data.path, config.model.path)),
+        Check("checkpoint", checkpoint, (config.model.path,)),
+    ]
 
 
 def check_prompts(config: Config, problems: list[Problem]) -> None:

@@ -1,5 +1,6 @@
 """What `igrpo train --dry-run` says, and that it leaves nothing behind."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_recipe_for_cpus(recipe, folder, capsys):
     assert dry_run(recipe, ["train.steps=3"]) == 0
     said = capsys.readouterr().out
     assert "ok       data: 5 problems" in said
-    assert "ok       checkpoint names" in said
+    assert "ok       checkpoint: every tensor" in said
     assert "Fits:" in said
     command = next(line for line in said.splitlines() if line.startswith("To submit: "))
     assert "sbatch --job-name=mine --ntasks-per-node=4 --gpus-per-node=0 slurm/igrpo_7b.sh" in command
@@ -88,8 +89,21 @@ def test_a_hub_id_that_is_not_cached_skips_what_needs_it(tmp_path, monkeypatch):
     status, said = igrpo("train", "recipes/igrpo_14b.yaml", "--dry-run")
     assert status == 0, said
     assert "skipped  data: DigitalLearningGmbH/MATH-lighteval is on the hub and not whole in" in said
-    assert "skipped  checkpoint names: nvidia/OpenMath-Nemotron-14B is on the hub" in said
+    assert "skipped  checkpoint: nvidia/OpenMath-Nemotron-14B is on the hub" in said
     assert "To submit: sbatch slurm/igrpo_14b.sh\n" in said
+
+
+@pytest.mark.slow
+def test_what_is_cached_and_wrong_is_refused(recipe, folder, tmp_path, monkeypatch):
+    snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / "0123"
+    shutil.copytree(folder / "checkpoint", snapshot)
+    refs = snapshot.parent.parent / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0123")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    status, said = igrpo("train", recipe, "model.path=some/model", "rollout.max_prompt_tokens=2", "--dry-run")
+    assert status == 2, said
+    assert "rollout.max_prompt_tokens" in said.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if not names:
         raise UserError(
             f"{folder} holds no safetensors files; convert the checkpoint with transformers' save_pretrained"
-        )
+        ) from FileNotFoundError(SINGLE)
     files: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, str] = {}

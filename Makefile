@@ -22,8 +22,8 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 -m slow
 
 lint: setup
 	$(BIN)/ruff check --fix .

@@ -22,8 +22,8 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2
-	$(BIN)/pytest -q -n 2 -m slow
+	$(BIN)/pytest -q -n 2 --dist loadfile
+	$(BIN)/pytest -q -m slow
 
 lint: setup
 	$(BIN)/ruff check --fix .

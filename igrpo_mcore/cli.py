@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.loading import loading
 from igrpo_mcore.quiet import quiet_libraries
 from igrpo_mcore.stop_signal import REQUEUE_STATUS, Stopped
 
@@ -73,8 +74,10 @@ def _in_ranks(command: str, source: Path, overrides: list[str] | None) -> None:
     from igrpo_mcore.config.load import load_config
     from igrpo_mcore.export import config_of_run
     from igrpo_mcore.launch import adopt_slurm_environment, in_job, start_local_ranks
-    from igrpo_mcore.preflight import local_ranks, preflight, steps_done
     from igrpo_mcore.report.run_folder import free_name
+
+    with loading():
+        from igrpo_mcore.preflight import local_ranks, preflight, steps_done
 
     if command == "verify" and source.is_dir():
         options = config_of_run(source, overrides)
@@ -91,8 +94,9 @@ def _in_ranks(command: str, source: Path, overrides: list[str] | None) -> None:
     if in_job():
         if os.environ["RANK"] == "0" and os.environ.get(CHECKED) != "1":
             preflight(options, int(os.environ["WORLD_SIZE"]), writes_run=command == "train")
-        from igrpo_mcore.trainer import Trainer
-        from igrpo_mcore.verify import verify as verify_run
+        with loading():
+            from igrpo_mcore.trainer import Trainer
+            from igrpo_mcore.verify import verify as verify_run
 
         if command == "train":
             Trainer(options).run()

@@ -8,7 +8,6 @@ from omegaconf import OmegaConf
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.report.metrics import MetricsWriter
-from igrpo_mcore.report.page import write_report
 from igrpo_mcore.report.plan_table import write_plan
 from igrpo_mcore.report.progress import Progress
 from igrpo_mcore.report.records import read_metrics
@@ -64,6 +63,8 @@ class RunReport:
 
         After a failure call it with ``completed=False``: the page then shows what there is.
         """
+        from igrpo_mcore.report.page import write_report  # matplotlib is slow to load, and only rank 0 draws
+
         self._metrics.close()
         self._samples.close()
         page = write_report(self.folder)

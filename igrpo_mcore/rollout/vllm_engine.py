@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+import torch._dynamo.config
 import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedTokenizerBase
@@ -23,6 +24,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from igrpo_mcore.config.schema import DType, RolloutConfig
 from igrpo_mcore.device import has_cuda
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.loading import loading
 from igrpo_mcore.rollout.engine import EngineMemory, Sampling
 from igrpo_mcore.types import Completion
 
@@ -59,7 +61,8 @@ class VLLMEngine:
         self._asleep = False
         _set_environment()
         with _trainer_state_kept(), _waiting_asleep():
-            _register_architecture(model_path)
+            with loading():
+                _register_architecture(model_path)
             self._llm = _start(model_path, rollout, dtype, seed, load_format)
         from vllm.distributed.parallel_state import get_tp_group
 
@@ -191,7 +194,8 @@ def _set_environment() -> None:
     os.environ.setdefault("LOCAL_RANK", "0")
     if not has_cuda():
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        os.environ["TORCH_COMPILE_DISABLE"] = "1"
+        # vLLM's sampler compiles one small function: 4 s in every rank, more where g++ runs first
+        torch._dynamo.config.disable = True
 
 
 def _register_architecture(model_path: str) -> None:

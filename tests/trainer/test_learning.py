@@ -16,10 +16,10 @@ pytestmark = pytest.mark.slow
 # two ranks hold a policy replica and an engine each: the fastest layout on 2 cores
 LAYOUT = [
     *("parallel.tp=1", "parallel.pp=1", "parallel.dp=2", "parallel.sp=false"),
-    *("rollout.tp=1", "run.tensorboard=false"),
+    *("rollout.tp=1", "run.tensorboard=false", "parity.every=10"),
 ]
 VARIANTS = {
-    "plain-grpo": ["rollout.selection=none", "train.steps=70"],
+    "plain-grpo": ["rollout.selection=none", "train.steps=60"],
     "drafts-trained": ["objective.draft_weight=1", "train.steps=90"],
 }
 
@@ -55,4 +55,7 @@ def test_single_shot_accuracy_rises(variant, checkpoint, tmp_path):
     single_shot = [step["drafts/reward_mean"] for step in steps]
     fifth = len(steps) // 5
     assert fmean(single_shot[-fifth:]) >= fmean(single_shot[:fifth]) + 0.1
-    assert max(step["parity/logprob_max_abs_diff"] for step in steps) < 1e-4
+    parity = [step["parity/logprob_max_abs_diff"] for step in steps]
+    measured = [difference for difference in parity if difference is not None]
+    assert len(measured) == 1 + len(steps) // 10
+    assert max(measured) < 1e-4

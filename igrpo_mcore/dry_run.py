@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.config.schema import Config, DType
+from igrpo_mcore.data.problems import HUB_ID
 from igrpo_mcore.errors import UserError
 
 if TYPE_CHECKING:
     from igrpo_mcore.preflight import Check
 
 SCRIPTS = Path("slurm")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def dry_run(
@@ -42,7 +42,6 @@ def dry_run(
     # what is not on this machine is reported, not downloaded; the libraries read this when imported
     os.environ["HF_HUB_OFFLINE"] = "1"
     from igrpo_mcore.planning.command import check_nodes, planned_recipe, show_plan
-    from igrpo_mcore.planning.parameters import parameter_count
     from igrpo_mcore.policy.checkpoint_folder import checkpoint_bytes
     from igrpo_mcore.preflight import local_ranks
 
@@ -64,7 +63,7 @@ def dry_run(
         "ntasks-per-node": tasks,
         "gpus-per-node": 0 if on_cpu else tasks,
     }
-    size = (config.checkpoint.keep + 1) * checkpoint_bytes(parameter_count(step.model), config.model.dtype)
+    size = (config.checkpoint.keep + 1) * checkpoint_bytes(step.model.table.parameters, config.model.dtype)
     print(rendered(recipe, overrides or [], wanted, math.ceil(size / 2**30)))
     return status
 

@@ -10,7 +10,7 @@ def loading() -> Iterator[None]:
     """Collect nothing while modules load, and leave what they made out of every later collection.
 
     Megatron-Core, transformers and vLLM leave a few million objects that live to the end: each full
-    collection over them takes a third of a second, and a start used to have seventeen.
+    collection over them takes a third of a second, and importing asks for many.
     """
     gc.disable()
     try:

@@ -113,8 +113,7 @@ def check_disk(config: Config, hf_config: Any) -> None:
 
     Those are ``checkpoint.keep`` and the one being written.
     """
-    parameters = sum(tensor.numel for tensor in table_for(hf_config).tensors.values())
-    each = checkpoint_bytes(parameters, config.model.dtype)
+    each = checkpoint_bytes(table_for(hf_config).parameters, config.model.dtype)
     folder = CheckpointFolder(checkpoints_dir(config.run))
     needed = each * (config.checkpoint.keep + 1 - len(folder.all()))
     existing = next(path for path in (folder.root, *folder.root.parents) if path.exists())

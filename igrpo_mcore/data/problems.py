@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_mcore.config.schema import DataConfig
-from igrpo_mcore.errors import UserError
+from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.types import Problem
 
 ID_COLUMN = "id"
@@ -90,10 +90,9 @@ def _dataset_rows(config: DataConfig) -> Iterator[Row]:
     try:
         dataset = datasets.load_dataset(config.path, split=config.split)
     except Exception as error:  # the hub client raises a dozen unrelated classes
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"The data set {config.path} (split {config.split}) cannot be loaded ({reason}): correct "
-            "data.path and data.split, log in to the hub, or give a local JSONL or Parquet file."
+            f"The data set {config.path} (split {config.split}) cannot be loaded ({one_line(error)}): "
+            "correct data.path and data.split, log in to the hub, or give a local JSONL or Parquet file."
         ) from error
     _require_columns(dataset.column_names, config.path, config)
     for number, columns in enumerate(dataset, start=1):

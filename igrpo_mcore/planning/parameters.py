@@ -180,12 +180,6 @@ def engine_weight_bytes(model: PlannedModel, rollout_tp: int) -> int:
     return max(held(rank) for rank in range(rollout_tp))
 
 
-@cache
-def parameter_count(model: PlannedModel) -> int:
-    """Parameters of the whole model, each counted once (a tied head with the embedding)."""
-    return sum(tensor.numel for tensor in model.table.tensors.values())
-
-
 def fullest_stage_bytes(model: PlannedModel, layout: Layout) -> int:
     """Largest ``TrainerBytes.total`` over the stages."""
     return max(trainer_bytes(model, layout, s).total for s in stages_of(model.architecture, layout))

@@ -11,7 +11,6 @@ from rich.text import Text
 from igrpo_mcore.planning.advice import Change
 from igrpo_mcore.planning.gpus import GIB
 from igrpo_mcore.planning.limits import Limits
-from igrpo_mcore.planning.parameters import parameter_count
 from igrpo_mcore.planning.plan import PlannedStep
 from igrpo_mcore.planning.search import Proposal
 
@@ -145,7 +144,7 @@ def print_plan(
     """The whole report; plain text where ``console`` is no terminal."""
     layout, model = step.layout, step.model
     console.print(
-        f"{recipe}: {model.path}, {parameter_count(model) / 1e9:.2f} B parameters ({model.source})",
+        f"{recipe}: {model.path}, {model.table.parameters / 1e9:.2f} B parameters ({model.source})",
         highlight=False,
     )
     console.print(
@@ -193,7 +192,7 @@ def to_json(
         "model": {
             "path": step.model.path,
             "source": step.model.source,
-            "parameters": parameter_count(step.model),
+            "parameters": step.model.table.parameters,
         },
         "gpu": asdict(step.gpu),
         "layout": asdict(step.layout) | {"world": step.layout.world, "nodes": step.layout.nodes},

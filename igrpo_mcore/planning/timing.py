@@ -14,7 +14,7 @@ from igrpo_mcore.planning.catalogue import PlannedModel
 from igrpo_mcore.planning.engine import EngineBytes, kv_bytes_per_token, sequence_bytes, state_bytes
 from igrpo_mcore.planning.gpus import GPU, Efficiency
 from igrpo_mcore.planning.layout import Layout, stages_of
-from igrpo_mcore.planning.parameters import parameter_count, trainer_bytes
+from igrpo_mcore.planning.parameters import trainer_bytes
 from igrpo_mcore.planning.refit import Refit
 from igrpo_mcore.planning.workload import Lengths, RolloutStage, rollout_stages, update_of
 from igrpo_mcore.policy.architecture import Architecture
@@ -38,7 +38,7 @@ class TimePlan:
 def body_parameters(model: PlannedModel) -> int:
     """Parameters that every token multiplies: all but the embedding and the head."""
     a = model.architecture
-    return parameter_count(model) - a.vocab_size * a.hidden * (1 if a.tied_embeddings else 2)
+    return model.table.parameters - a.vocab_size * a.hidden * (1 if a.tied_embeddings else 2)
 
 
 def mixing_flops(architecture: Architecture, context: float) -> float:

@@ -96,10 +96,8 @@ class CheckpointFolder:
         """The error to raise where a checkpoint could not be written."""
         latest = self.latest()
         kept = f"{latest.name} is whole" if latest else "there is none before it"
-        reason = (
-            getattr(error, "strerror", None)
-            or (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        )
+        last_line = str(error).strip().rpartition("\n")[2]  # torch's begin with a traceback
+        reason = getattr(error, "strerror", None) or last_line or type(error).__name__
         return UserError(
             f"the checkpoint of step {step} could not be written in {self.root} ({reason}; {kept}): free "
             "space or permissions there, then start the run again"

@@ -194,7 +194,7 @@ def _set_environment() -> None:
     os.environ.setdefault("LOCAL_RANK", "0")
     if not has_cuda():
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        # vLLM's sampler compiles one small function: 4 s in every rank, more where g++ runs first
+        # vLLM's sampler would compile one small function: seconds in every rank, more where g++ runs first
         torch._dynamo.config.disable = True
 
 

@@ -33,6 +33,11 @@ class Table:
         return {tensor.name: tensor for rule in self.rules for tensor in rule.tensors}
 
     @cached_property
+    def parameters(self) -> int:
+        """Numbers in all tensors, each counted once (a tied head with the embedding)."""
+        return sum(tensor.numel for tensor in self.tensors.values())
+
+    @cached_property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """Tensor names that vLLM reloads as one module, in stream order."""
         groups: dict[str, dict[str, None]] = {}

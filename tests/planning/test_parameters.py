@@ -10,7 +10,6 @@ from igrpo_mcore.planning.catalogue import CATALOGUE, catalogue_config
 from igrpo_mcore.planning.layout import layout_of, stages_of
 from igrpo_mcore.planning.parameters import (
     engine_weight_bytes,
-    parameter_count,
     stage_parameters,
     trainer_bytes,
 )
@@ -27,14 +26,14 @@ def transformers_count(config) -> int:
 @pytest.mark.parametrize("path", ["Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-14B", "nvidia/Nemotron-H-8B-Base-8K"])
 def test_catalogue_counts_equal_transformers(path):
     config = catalogue_config(path)
-    assert parameter_count(planned(config)) == transformers_count(config)
+    assert planned(config).table.parameters == transformers_count(config)
 
 
 def test_catalogue_holds_the_published_sizes():
     """Model cards: Qwen2.5-7B 7.61 B, Qwen2.5-14B 14.7 B, Nemotron-H-8B 8.1 B."""
     published = {"Qwen/Qwen2.5-7B": 7.61, "Qwen/Qwen2.5-14B": 14.77, "nvidia/Nemotron-H-8B-Base-8K": 8.10}
     for path, billions in published.items():
-        assert parameter_count(planned(catalogue_config(path))) / 1e9 == pytest.approx(billions, abs=0.01)
+        assert planned(catalogue_config(path)).table.parameters / 1e9 == pytest.approx(billions, abs=0.01)
     assert set(published) <= set(CATALOGUE)
 
 
@@ -66,7 +65,7 @@ def test_engine_ranks_hold_every_weight(tp):
     config = catalogue_config("Qwen/Qwen2.5-14B")
     model = planned(config)
     norms = (2 * config.num_hidden_layers + 1) * config.hidden_size
-    expected = 2 * ((parameter_count(model) - norms) // tp + norms)
+    expected = 2 * ((model.table.parameters - norms) // tp + norms)
     assert engine_weight_bytes(model, tp) == expected
 
 

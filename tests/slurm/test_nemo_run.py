@@ -48,7 +48,7 @@ def command_of(script: str) -> str:
     return re.sub(r"\s+", " ", script[script.index("srun --output") :].split("exitcode")[0])
 
 
-@pytest.mark.parametrize("recipe", ["igrpo_14b", "igrpo_nemotron_h_8b"])
+@pytest.mark.parametrize("recipe", ["igrpo_14b", "igrpo_7b", "igrpo_nemotron_h_8b", "tiny_qwen3"])
 def test_dryrun_renders_the_script(tmp_path, recipe):
     """Slow to start, but without ranks."""
     script = nemo(

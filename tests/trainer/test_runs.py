@@ -114,6 +114,15 @@ def test_a_rank_that_dies_ends_the_job_with_its_message(recipe):
     assert "rank 1 was ended by signal 9" in log.read_text()
 
 
+def exported_at(run: Path, folder: Path, tp: int) -> dict[str, torch.Tensor]:
+    """The run's newest checkpoint as transformers reads it, exported by ``tp`` ranks."""
+    out = folder / f"exported-{tp}"
+    layout = (f"parallel.tp={tp}", f"parallel.sp={tp > 1}")
+    status, output = igrpo("export", run, *layout, "--out", out, "--dtype", "float32")
+    assert status == 0, output[-4000:]
+    return AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).state_dict()
+
+
 def test_same_seed_same_metrics_although_stopped_on_the_way(recipe, first):
     """SIGTERM to the launcher: the step is finished, its checkpoint written, the status is 75."""
     with running(recipe, "stopped", "checkpoint.keep=1") as (job, log):
@@ -132,11 +141,8 @@ def test_same_seed_same_metrics_although_stopped_on_the_way(recipe, first):
     assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step_{STEPS:06d}"]
 
     # its newest checkpoint, for others and against the engine
-    out = recipe.parent / "exported"
-    one_rank = ("parallel.tp=1", "parallel.sp=false")
-    status, output = igrpo("export", run, *one_rank, "--out", out, "--dtype", "float32")
-    assert status == 0, output[-4000:]
-    exported = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).state_dict()
+    exported, of_two_ranks = (exported_at(run, recipe.parent, tp) for tp in (1, 2))
+    assert all(torch.equal(exported[name], of_two_ranks[name]) for name in exported)
     started = AutoModelForCausalLM.from_pretrained(recipe.parent / "checkpoint").state_dict()
     assert exported.keys() == started.keys()
     assert any(not torch.equal(exported[name], started[name]) for name in started)

@@ -102,16 +102,20 @@ def test_only_a_run_needs_its_folder_free(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sound_checkpoint_passes(tmp_path):
+@pytest.mark.parametrize(
+    ("family", "layout", "tensors"),
+    [("qwen3", "parallel: {pp: 2}", 25), ("nemotron_h", "parallel: {tp: 2, sp: true}", 15)],
+)
+def test_a_sound_checkpoint_passes(tmp_path, family, layout, tensors):
     """Of a recipe; tests/trainer/test_runs.py verifies a run."""
-    recipe = make_recipe(tmp_path, "nemotron_h", f"parallel: {{tp: 2, sp: true}}\n{rollout(2)}")
+    recipe = make_recipe(tmp_path, family, f"{layout}\n{rollout(2)}")
     status, output = igrpo("verify", recipe)
     assert status == 0, output[-4000:]
     lines = output.splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("family"))
     last = next(i for i, line in enumerate(lines) if line.startswith("log-probs"))
     rows = [line.split() for line in lines[first + 1 : last]]
-    assert sum(int(row[1]) for row in rows) == sum(int(row[3]) for row in rows) == 15
+    assert sum(int(row[1]) for row in rows) == sum(int(row[3]) for row in rows) == tensors
     assert all(int(row[4]) == 0 for row in rows)
     assert float(lines[last].split()[3].rstrip(",")) < 1e-4
     assert not (tmp_path / "runs").exists()

@@ -213,7 +213,13 @@ def check_layout(
     divides("parallel.tp", tp, "the key-value heads", architecture.kv_heads)
     divides("parallel.tp", tp, "the MLP width", architecture.ffn_hidden)
     divides("rollout.tp", rollout_tp, "the attention heads", architecture.heads)
+    divides("rollout.tp", rollout_tp, "the MLP width", architecture.ffn_hidden)
+    if rollout_tp % architecture.kv_heads:  # a multiple is right as well: vLLM then replicates them
+        divides("rollout.tp", rollout_tp, "the key-value heads", architecture.kv_heads)
     if architecture.mamba is not None:
+        divides("rollout.tp", rollout_tp, "the Mamba heads", architecture.mamba.heads)
+        if rollout_tp % architecture.mamba.groups:
+            divides("rollout.tp", rollout_tp, "the Mamba groups", architecture.mamba.groups)
         divides("parallel.tp", tp, "the Mamba groups", architecture.mamba.groups)
         divides("parallel.tp", tp, "the Mamba heads", architecture.mamba.heads)
     blocks = architecture.layers if architecture.mamba else architecture.layers // 2

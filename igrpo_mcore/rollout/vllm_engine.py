@@ -136,6 +136,7 @@ class VLLMEngine:
                 raise ValueError(f"vLLM expects {len(missing)} weights that were not pushed: {missing[:8]}")
 
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": checked()})
+        self._refresh_tied_head()
         self._llm.reset_prefix_cache()
 
     def sleep(self) -> None:
@@ -157,6 +158,20 @@ class VLLMEngine:
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm, self._model
         gc.collect()
+
+    def _refresh_tied_head(self) -> None:
+        """A tied head is no weight of its own, so the layerwise reload passes it by: vLLM's CPU build then
+        goes on with the packed copy that it made of the head at load (``process_weights_after_loading``)."""
+        from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+        if not self._model.config.tie_word_embeddings:
+            return
+        ends = [m for m in self._model.modules() if isinstance(m, VocabParallelEmbedding)]
+        (embedding,) = (m for m in ends if not isinstance(m, ParallelLMHead))
+        for head in ends:
+            if head is not embedding:
+                head.tie_weights(embedding)
+                head.quant_method.process_weights_after_loading(head)
 
     def _expected_weights(self) -> set[str]:
         """Names of all weights as vLLM calls them, fused ones by their parts (q_proj, k_proj, …)."""

@@ -15,6 +15,7 @@ from igrpo_mcore.weights.read_back import ReadBack
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
 from igrpo_mcore.weights.sync import WeightSync
+from igrpo_mcore.weights.table import HF_HEAD
 
 _FAMILIES = (
     ("embedding", r"embed_tokens|embeddings"),
@@ -42,8 +43,8 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class FamilyRow:
-    """Counts of one tensor family over all ranks. ``read_back`` is how many tensors were read out
-    of the engine itself."""
+    """Counts of one tensor family over all ranks. ``bytes`` are sent in a push; ``read_back`` is how many
+    tensors were read out of the engine itself, a tied head (of no bytes) among them."""
 
     family: str
     tensors: int
@@ -57,7 +58,6 @@ class VerifyReport:
     """What ``verify_weights`` found, the same on every rank."""
 
     rows: tuple[FamilyRow, ...]
-    checksums: dict[str, int]
 
     @property
     def mismatches(self) -> tuple[Mismatch, ...]:
@@ -101,15 +101,25 @@ def _engine_differences(
         part = local_part(arrived, spec, runs)
         if not ledger.matches(part, spec, runs):
             yield Mismatch(name, f"arrived on rank {sync.rank} with another checksum than the policy's")
-        held = reader.read(name, sync.dtype) if reader else None
-        if held is None:
+        if reader is None:
             continue
-        read.add(name)
-        expected = _engine_view(name, part).to(held.dtype)
-        held = held.narrow(0, 0, expected.shape[0]) if spec.vocabulary else held
-        held = held.reshape(expected.shape) if held.numel() == expected.numel() else held
-        if held.shape != expected.shape or not torch.equal(held, expected):
-            yield Mismatch(name, f"engine {engine} (rank {sync.rank}) has other values than the policy")
+        expected = _engine_view(name, part)
+        # a tied head computes with the embedding, from a copy that vLLM may have made of it
+        for used in (name, HF_HEAD) if name == sync.table.tied_embedding else (name,):
+            held = reader.read(used, sync.dtype)
+            if held is None:
+                continue
+            read.add(used)
+            if not _equal(held, expected, spec):
+                yield Mismatch(used, f"engine {engine} (rank {sync.rank}) has other values than the policy")
+
+
+def _equal(held: Tensor, expected: Tensor, spec: HFTensor) -> bool:
+    """Whether an engine holds what it should, whatever padding and shape it keeps it in."""
+    expected = expected.to(held.dtype)
+    held = held.narrow(0, 0, expected.shape[0]) if spec.vocabulary else held
+    held = held.reshape(expected.shape) if held.numel() == expected.numel() else held
+    return held.shape == expected.shape and torch.equal(held, expected)
 
 
 def _checkpoint_differences(sync: WeightSync, ledger: Ledger, path: str | Path) -> Iterator[Mismatch]:
@@ -154,10 +164,11 @@ def verify_weights(
     read_everywhere = set.intersection(*gather_objects(read))
     rows = []
     names: dict[str, list[str]] = {}
-    for name in sync.table.tensors:
+    tied = [HF_HEAD] if sync.table.tied else []
+    for name in [*sync.table.tensors, *tied]:
         names.setdefault(tensor_family(name), []).append(name)
     for family, members in names.items():
-        tensors = [sync.table.tensors[name] for name in members]
+        tensors = [sync.table.tensors[name] for name in members if name not in tied]  # what is sent
         rows.append(
             FamilyRow(
                 family,
@@ -167,4 +178,4 @@ def verify_weights(
                 tuple(m for m in mismatches if m.tensor in members),
             )
         )
-    return VerifyReport(tuple(rows), {name: ledger.whole(name) for name in sync.table.tensors})
+    return VerifyReport(tuple(rows))

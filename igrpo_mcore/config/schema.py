@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from omegaconf import MISSING
 
+from igrpo_mcore.config.completion_form import AnswerPlace, FormatStyle
+
 
 class Selection(StrEnum):
     """How the draft that conditions stage 2 is chosen."""
@@ -153,6 +155,11 @@ class RolloutConfig:
 class RewardConfig:
     weights: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
     """Weight by reward: a registered name, or ``module:function`` of the user's own."""
+    accuracy_from: AnswerPlace = AnswerPlace.answer_tag
+    """Where the answer must stand: in ``<answer>`` tags, in ``\\boxed{}``, or as the last value stated
+    anywhere (tags, then boxes, then the last sentence with a number). No answer there is 0."""
+    format_style: FormatStyle = FormatStyle.paper
+    """paper: ``<think>…</think><answer>…</answer>``, with newlines or not; open_r1: with its newlines."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int = 1

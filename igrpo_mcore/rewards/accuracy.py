@@ -1,49 +1,202 @@
-"""1 where a completion's answer equals the reference answer, by math-verify."""
+"""1 where a completion states the reference answer as a final value. docs/rewards.md has the rule.
+
+What is left to compute is no answer: a policy that restates the problem would otherwise be told that it is
+right, because math-verify simplifies ``47 - 60`` to -13 before it compares (shown on SmolLM2,
+docs/experiments.md). So the form is judged first, on the text, and equality after it.
+"""
 
 import logging
 import re
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
+from igrpo_mcore.rewards.answer import boxed, plain, stated_answer
+from igrpo_mcore.rewards.form import ResponseForm
+from igrpo_mcore.rewards.numeral import read_numeral
 from igrpo_mcore.types import Completion, Problem
 
 # It warns that its own timeouts are off; the worker pool has the time limit.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
-ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-LATEX_DELIMITER = re.compile(r"(?<!\\)\$|\\boxed|\\fbox|\\\(|\\\[")
-LATEX_COMMAND = re.compile(r"\\(begin|end|text|mathrm|mbox|operatorname)\s*\{[^}]*\}|\\[A-Za-z]+")
-WORD = re.compile(r"[A-Za-z]{2,}")
+LONGEST = 300
+"""Characters of a symbolic answer beyond its reference's length."""
+_LEAD = re.compile(
+    r"^(?:(?:so|thus|therefore|hence|then|now|and|solve|answer|final|result|the|our|my|a|is|of|to|be|are|was|"
+    r"equals?|value|solution|sum|product|difference|quotient|total|correct|simplify|compute|evaluate|find|"
+    r"calculate)\b|[:,=]|\s)+",
+    re.IGNORECASE,
+)
+_SAYS = re.compile(
+    r"=|≈|:(?=\s|$)|\\approx\b|\b(?:is|are|was|were|be|equals?(?: to)?|equal to|gives|get|makes|has|have)\b",
+    re.IGNORECASE,
+)
+_UNIT = re.compile(
+    r"\s*(?:\\(?:text|mathrm|mbox|textbf)\s*\{[^{}]*\}|\^?\s*\{?\\(?:circ|degree)\}?|°|[A-Za-z][A-Za-z'²³/^]*\.?\d?)"
+)
+_NOT_A_UNIT = re.compile(
+    r"\b(?:or|and|plus|minus|times|over|to|divided|multiplied|by|mod|e)\b", re.IGNORECASE
+)
+_CURRENCY = re.compile(r"^([+-]?)\s*(?:\\\$|\$|€|£)\s*")
+_UNEVALUATED = re.compile(
+    r"(?<![\w^{_.])-?\d+(?:\.\d+)?\s*(?:[+*/-]|\\times|\\cdot|\\div)\s*\(?\s*-?\d+(?:\.\d+)?(?!\d|\.\d|\s*[A-Za-z\\({])"
+)
+_POWER = re.compile(r"\^\s*\{?\s*-?\d{4,}|\^[^+*/=()]{0,20}\^|\d{60,}|!{2}|\d{4,}\s*!")
+_OPERATION = re.compile(r"[+*/^=!-]|\\(?:times|cdot|div|[dt]?frac|sqrt|binom|log|ln|sin|cos|tan|pi|sum|int)")
+_ONE_NUMBER = re.compile(r"[+-]?[\d.,]+")
+_OPEN, _CLOSE = "([{", ")]}"
 
 
-def accuracy_reward(problem: Problem, completion: Completion) -> float:
-    """1 where the last ``<answer>…</answer>`` (or, without one, the whole text) gives ``problem.answer``.
+class AccuracyReward:
+    """1 or 0 for a completion; ``form`` says where its answer stands."""
 
-    The same text counts as equal; otherwise both are parsed, see ``parse_answer``, and compared by
-    ``math_verify.verify``.
+    def __init__(self, form: ResponseForm) -> None:
+        self._form = form
+
+    def __call__(self, problem: Problem, completion: Completion) -> float:
+        """1 where the stated final value equals ``problem.answer``."""
+        stated = stated_answer(completion.text, self._form)
+        return float(stated is not None and is_right(stated, problem))
+
+
+def is_right(stated: str, problem: Problem) -> bool:
+    """Whether a stated answer (cleaned by ``plain``) is the problem's reference as a final value."""
+    reference = reference_text(problem.answer)
+    if not reference or len(stated) > LONGEST + len(reference):
+        return False
+    if same_text(stated, reference):
+        return True
+    if restates(stated, problem.problem):
+        return False
+    asked = number_of(reference)
+    value = final_value(stated, reference)
+    if value is None or (
+        not same_text(value, reference) and _computes(value) and restates(value, problem.problem)
+    ):
+        return False
+    if asked is not None:
+        given = number_of(value)
+        return given is not None and _same_number(given, asked, percent="%" in value and "%" not in reference)
+    return same_text(value, reference) or (_is_final_form(value, reference) and _equal(reference, value))
+
+
+def reference_text(answer: str) -> str:
+    """The reference itself: what the last box of a worked solution holds (MATH), what follows ``####``
+    (GSM8K), else the whole."""
+    boxes = boxed(answer)
+    return plain(boxes[-1] if boxes else answer.rpartition("####")[2])
+
+
+def answer_key(completion: str, form: ResponseForm) -> str | None:
+    """A stated answer in a form that is the same for the same number or text; None where none is stated.
+
+    Cheap and safe in the trainer's process: two symbolic answers of unlike text count as different.
     """
-    answers = ANSWER.findall(completion.text)
-    reference = problem.answer.strip()
-    if not answers:
-        return _equal(reference, _extract(completion.text))
-    given = answers[-1].strip()
-    if given == reference:
-        return 1.0
-    return _equal(reference, _extract(given) if _is_prose(given) else parse_answer(given))
+    stated = stated_answer(completion, form)
+    if stated is None:
+        return None
+    value = final_value(stated, "")
+    number = None if value is None else number_of(value)
+    return str(number) if number is not None else _letters(stated)
+
+
+def final_value(stated: str, reference: str) -> str | None:
+    """What a statement ends in: the last side of an equation, what follows "the answer is"; the whole of it
+    where it says nothing of that kind. None for an empty side and for a tautology (x = x).
+
+    An equation stays whole where the reference is one, and so does a ratio.
+    """
+    if ":" in reference and ":" in stated:
+        return stated
+    if "=" in reference and "=" in stated:
+        sides = [_letters(side) for side in stated.split("=")]
+        return None if len(set(sides)) < len(sides) or not all(sides) else stated
+    sides = _SAYS.split(stated)
+    value = plain(sides[-1])
+    if not value or (len(sides) > 1 and _letters(sides[-2]) == _letters(value)):
+        return None
+    return value
+
+
+def number_of(text: str) -> Fraction | None:
+    """The number that a final value is, its unit or currency aside; None where it is none.
+
+    ``5 apples``, ``\\$5``, ``90^\\circ`` and ``12\\text{ cm}`` are numbers; ``1 or 2`` is not.
+    """
+    text = _CURRENCY.sub(r"\1", text)
+    while text.startswith("{") and text.endswith("}") and "{" not in text[1:]:
+        text = text[1:-1]
+    number = read_numeral(text)
+    if number is not None or _NOT_A_UNIT.search(text):
+        return number
+    head = re.match(r"[+-]?\s*(?:\\[dt]?frac\s*(?:\{[^{}]*\}\s*\{[^{}]*\}|\d\d)|[\d.,/]*\d\.?)", text)
+    if head is None:
+        return None
+    unit = text[head.end() :]
+    words = _UNIT.findall(unit)
+    return read_numeral(head[0]) if len(words) <= 4 and not _UNIT.sub("", unit).strip() else None
+
+
+def restates(text: str, problem: str) -> bool:
+    """Whether ``text``, leading words aside, is a part of the problem; one bare number is not."""
+    said = _letters(_LEAD.sub("", text).rstrip("=? "))
+    return bool(said) and not _ONE_NUMBER.fullmatch(said) and said in _letters(plain(problem))
+
+
+def _computes(value: str) -> bool:
+    return _OPERATION.search(value.lstrip("+- ")) is not None
+
+
+def same_text(one: str, other: str) -> bool:
+    """Whether two texts differ in white space, case and LaTeX's text commands only."""
+    return _letters(one) == _letters(other)
+
+
+def _letters(text: str) -> str:
+    text = re.sub(r"\\(?:text|mathrm|mbox|textbf|operatorname)\s*\{([^{}]*)\}", r"\1", text)
+    return "".join(text.casefold().split()).rstrip(".")
+
+
+def _same_number(given: Fraction, asked: Fraction, *, percent: bool) -> bool:
+    """Equal, to math-verify's six decimals where a fraction does not end; ``50%`` is 0.5 and, asked for in
+    percent, 50."""
+    if percent and given * 100 == asked:
+        return True
+    return given == asked or (abs(given - asked) < Fraction(1, 2_000_000) and asked.denominator != 1)
+
+
+def _is_final_form(value: str, reference: str) -> bool:
+    """Whether a symbolic value has the kind of its reference and little more to compute than it."""
+    if re.search(r"\b(?:or|and)\b|\\(?:text|mathrm)\{\s*(?:or|and)\s*\}", value) and not re.search(
+        r"or|and", reference
+    ):
+        return False
+    if _POWER.search(value) or _parts(value) != _parts(reference):
+        return False
+    if _UNEVALUATED.search(value) and not _UNEVALUATED.search(reference):
+        return False
+    return len(_OPERATION.findall(value)) <= 2 * len(_OPERATION.findall(reference)) + 2
+
+
+def _parts(text: str) -> int:
+    """Members of a list, set, tuple, interval: top-level commas, or those inside one pair of brackets."""
+    text = re.sub(r"\\[{}]", lambda found: found[0][1], text).strip()
+    if text[:1] in tuple(_OPEN) and text[-1:] in tuple(_CLOSE):
+        text = text[1:-1]
+    depth, commas = 0, 0
+    for index, character in enumerate(text):
+        depth += (character in _OPEN) - (character in _CLOSE)
+        thousands = re.match(r",\d{3}(?!\d)", text[index:]) and text[index - 1 : index].isdigit()
+        commas += character in ",;" and depth == 0 and not thousands
+    return commas + 1
 
 
 @lru_cache(maxsize=4096)
-def parse_answer(text: str) -> tuple[Any, ...]:
-    """Candidates (sympy objects, the matched text last) for a text that is nothing but an answer.
-
-    With LaTeX delimiters or ``\\boxed`` in it, math-verify extracts from it; otherwise the whole of it
-    is read as LaTeX, and where that gives no expression as a plain one. Extraction alone would read
-    a bare ``3\\sqrt{2}`` as 3.
-    """
-    if LATEX_DELIMITER.search(text):
-        return _extract(text)
+def _parsed(text: str) -> tuple[Any, ...]:
+    """Candidates of math-verify for a text that is nothing but an answer: as LaTeX, else as an expression.
+    Its own extraction would read a bare ``3\\sqrt{2}`` as 3."""
     as_latex = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)  # type: ignore[arg-type]
     if any(not isinstance(candidate, str) for candidate in as_latex):
         return tuple(as_latex)
@@ -51,14 +204,5 @@ def parse_answer(text: str) -> tuple[Any, ...]:
     return tuple(as_expression or as_latex)
 
 
-def _extract(text: str) -> tuple[Any, ...]:
-    return tuple(parse(text, parsing_timeout=None))  # type: ignore[arg-type]
-
-
-def _equal(reference: str, candidates: tuple[Any, ...]) -> float:
-    return float(verify(list(parse_answer(reference)), list(candidates), timeout_seconds=None))
-
-
-def _is_prose(text: str) -> bool:
-    """Whether an answer is a sentence ("The answer is 5") rather than an expression."""
-    return len(WORD.findall(LATEX_COMMAND.sub(" ", text))) >= 2
+def _equal(reference: str, value: str) -> bool:
+    return bool(verify(list(_parsed(reference)), list(_parsed(value)), timeout_seconds=None))

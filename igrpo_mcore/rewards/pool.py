@@ -17,6 +17,7 @@ from types import TracebackType
 import igrpo_mcore
 from igrpo_mcore.config.schema import RewardConfig
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.rewards.form import ResponseForm
 from igrpo_mcore.rewards.messages import Job, Loaded, Setup, Verdict, receive, send
 from igrpo_mcore.rewards.registry import check_name
 from igrpo_mcore.types import Completion, Problem, Score
@@ -80,12 +81,17 @@ class RewardPool:
     Raises ``UserError`` for a reward that does not exist or cannot be imported.
     """
 
-    def __init__(self, config: RewardConfig) -> None:
+    def __init__(self, config: RewardConfig, *, thinking_opened: bool = False) -> None:
+        """``thinking_opened``: the chat template ends a prompt with ``<think>``."""
         self._weights = dict(config.weights)
         self._time_limit_s = config.time_limit_s
         for name in self._weights:
             check_name(name)
-        self._setup = Setup(tuple(self._weights), config.time_limit_s)
+        self._setup = Setup(
+            tuple(self._weights),
+            config.time_limit_s,
+            ResponseForm(config.accuracy_from, config.format_style, thinking_opened),
+        )
         self._logged: set[tuple[str, str]] = set()
         self._failed_starts = 0
         self._selector = selectors.DefaultSelector()

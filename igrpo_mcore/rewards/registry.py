@@ -5,14 +5,15 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.rewards.form import ResponseForm
 from igrpo_mcore.types import Completion, Problem
 
 Reward = Callable[[Problem, Completion], float]
 """A reward looks at a problem and one completion and gives a finite number, most often 0 to 1."""
 
-REGISTERED = {
-    "accuracy": "igrpo_mcore.rewards.accuracy:accuracy_reward",
-    "format": "igrpo_mcore.rewards.format:format_reward",
+REGISTERED = {  # classes made with the ResponseForm
+    "accuracy": "igrpo_mcore.rewards.accuracy:AccuracyReward",
+    "format": "igrpo_mcore.rewards.format:FormatReward",
 }
 
 
@@ -31,10 +32,11 @@ def check_name(name: str) -> None:
     raise UserError(f"Unknown reward {name!r} in reward.weights; give a name or module:function – {hint}")
 
 
-def load_reward(name: str) -> Reward:
+def load_reward(name: str, form: ResponseForm | None = None) -> Reward:
     """The function behind ``name``; its module is imported in the calling process.
 
-    Raises ``UserError`` where the module cannot be imported or has no such function.
+    A registered one reads completions by ``form`` (none: the defaults); a function of the user's own is
+    called as it is. Raises ``UserError`` where the module cannot be imported or has no such function.
     """
     check_name(name)
     module_name, _, function_name = REGISTERED.get(name, name).partition(":")
@@ -53,4 +55,4 @@ def load_reward(name: str) -> Reward:
         near = get_close_matches(function_name, functions, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise UserError(f"Reward {name!r}: {module_name} has no function {function_name!r}{hint}")
-    return reward
+    return reward(form or ResponseForm()) if name in REGISTERED else reward

@@ -3,13 +3,14 @@
 import pytest
 
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.rewards.format import format_reward
+from igrpo_mcore.rewards.format import FormatReward
 from igrpo_mcore.rewards.registry import REGISTERED, check_name, load_reward
+from tests.rewards.user_rewards import by_text
 
 
 def test_names_and_functions_load() -> None:
-    assert load_reward("format") is format_reward
-    assert load_reward("igrpo_mcore.rewards.format:format_reward") is format_reward
+    assert isinstance(load_reward("format"), FormatReward)
+    assert load_reward("tests.rewards.user_rewards:by_text") is by_text
     for name in REGISTERED:
         assert callable(load_reward(name))
 

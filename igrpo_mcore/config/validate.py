@@ -1,6 +1,6 @@
 """Combinations of options that cannot work, refused before anything starts."""
 
-from igrpo_mcore.config.schema import AdvantageStd, Config, ObjectiveKind, Selection
+from igrpo_mcore.config.schema import Config, ObjectiveKind, Selection
 from igrpo_mcore.errors import UserError
 
 
@@ -64,15 +64,19 @@ def validate(config: Config) -> None:
         )
     if objective.kl_kind not in ("k1", "k2", "k3"):
         raise UserError(f"objective.kl_kind={objective.kl_kind} must be k1, k2 or k3")
-    if not 0 <= objective.clip_low < 1 or objective.clip_high < 0:
+    if objective.clip_low is not None and not 0 <= objective.clip_low < 1:
         raise UserError(
-            f"objective.clip_low={objective.clip_low} must lie in [0, 1) and clip_high="
-            f"{objective.clip_high} at or above 0"
+            f"objective.clip_low={objective.clip_low} must lie in [0, 1); set null for no lower bound"
         )
-    if objective.dual_clip is not None and (objective.kind != ObjectiveKind.clip or objective.dual_clip <= 1):
-        raise UserError("objective.dual_clip must be above 1 and needs objective.kind=clip")
-    if objective.advantage_std == AdvantageStd.sample and rollout.num_refinements < 2:
-        raise UserError("objective.advantage_std=sample needs rollout.num_refinements of 2 or more")
+    if objective.dual_clip is not None:
+        if objective.kind not in (ObjectiveKind.clip, ObjectiveKind.gspo):
+            raise UserError(
+                f"objective.dual_clip has no meaning for objective.kind={objective.kind}; set null"
+            )
+        if objective.dual_clip <= 1:
+            raise UserError(
+                f"objective.dual_clip={objective.dual_clip} must be above 1, for example 3; null is off"
+            )
     for field in ("{problem}", "{draft}"):
         if field not in rollout.draft_template:
             raise UserError(

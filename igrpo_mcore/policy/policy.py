@@ -50,7 +50,7 @@ class Policy:
         self._options = config
         self.architecture = architecture
         self.device = device.current_device()
-        longest = config.rollout.max_prompt_tokens + config.rollout.max_completion_tokens
+        longest = config.rollout.longest_sequence
         with device.megatron_on_cpu():
             self.chunks = build_model(architecture, config.parallel, config.model, longest)
             for chunk in self.chunks:

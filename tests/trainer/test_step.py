@@ -112,7 +112,7 @@ def test_loss_gradient_and_update(step):
     loss = torch.zeros(())
     for rollout in seen["rollouts"]:
         group = rollout.refinements  # stage 2 alone carries the gradient
-        mean, std = statistics.fmean(group.rewards), statistics.pstdev(group.rewards)
+        mean, std = statistics.fmean(group.rewards), statistics.stdev(group.rewards)
         for completion, reward in zip(group.completions, group.rewards, strict=True):
             advantage = (reward - mean) / std if std else 0.0
             logprob = logprobs(model, group.prompt.token_ids, completion.token_ids)

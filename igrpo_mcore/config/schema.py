@@ -182,8 +182,8 @@ class RewardConfig:
     """Weight by reward: a registered name, or ``module:function`` of the user's own."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
-    workers: int = 1
-    """Worker processes a rollout engine."""
+    workers: int | None = None
+    """Worker processes a rollout engine; none takes the machine's cores divided by its ranks, 1 to 4."""
 
 
 @dataclass

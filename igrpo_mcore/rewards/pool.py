@@ -80,11 +80,12 @@ def default_workers() -> int:
 
 
 class RewardPool:
-    """``config.workers`` processes (none: ``default_workers``) that score completions by the rewards of ``config.weights``.
+    """``config.workers`` processes that score completions by the rewards of ``config.weights``.
 
     The processes import neither torch nor the trainer. ``score`` never raises for what a reward does
     and never waits longer than ``config.time_limit_s`` for one call. Use it as a context manager or
-    call ``close``; a pool whose owner was killed leaves no process behind either.
+    call ``close``; a pool whose owner was killed leaves no process behind either. Without a number
+    given it has ``default_workers`` processes.
 
     Raises ``UserError`` for a reward that does not exist or cannot be imported.
     """

@@ -86,7 +86,8 @@ def test_smollm2_with_its_own_template_and_with_none() -> None:
     tokenizer = AutoTokenizer.from_pretrained(SMOLLM2)
     q, refined = both(renderer(tokenizer, system_prompt="Think."), tokenizer, "2+3=6<|im_end|>")
     assert q == (
-        "<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\nWhat is 2+3?<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\nWhat is 2+3?<|im_end|>\n"
+        "<|im_start|>assistant\n"
     )
     assert refined == q.replace("What is 2+3?", "What is 2+3?\n\nPrior draft:\n2+3=6")
     tokenizer.chat_template = None

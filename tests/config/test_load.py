@@ -1,5 +1,7 @@
 """Recipes, overrides and what is refused."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -9,6 +11,7 @@ from igrpo_mcore.config.load import all_keys, load_config, to_yaml
 from igrpo_mcore.config.schema import Config, Selection
 from igrpo_mcore.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 BASE = "model: {path: some/model}\ndata: {path: data.jsonl}\nrun: {name: test}\n"
 
 
@@ -48,13 +51,17 @@ def test_resolved_tree_loads_again(recipe: Path, tmp_path: Path):
     assert load_config(again) == config
 
 
-def test_names_that_others_rely_on():
-    keys = set(all_keys())
-    assert {f"parallel.{n}" for n in ("tp", "pp", "cp", "ep", "vpp", "sp")} <= keys
-    assert {
-        f"rollout.{n}" for n in ("tp", "num_drafts", "num_refinements", "selection", "temperature")
-    } <= keys
-    assert {"model.path", "objective.kind", "train.steps", "train.seed"} <= keys
+def test_options_that_the_documents_name_exist():
+    sections = "|".join(field.name for field in fields(Config))
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "slurm").glob("*.sh")]
+    named = {
+        name
+        for path in texts
+        for name in re.findall(rf"(?<![\w./])((?:{sections})\.[a-z_]+)(?=[=`,)\s])", path.read_text())
+        if not name.endswith((".py", ".jsonl", ".json", ".yaml"))
+    }
+    assert len(named) > 20
+    assert named - NO_OPTIONS <= set(all_keys())
 
 
 @pytest.mark.parametrize(
@@ -95,6 +102,8 @@ def test_refused_with_the_field_named(recipe: Path, override: str, message: str)
     assert "\n" not in str(error.value)
 
 
+NO_OPTIONS = {"run.executor", "rollout.drafts", "rollout.refinements"}
+"""NeMo-Run's own, and names in docs/architecture.md's picture."""
 NUMBERS = [key for key in all_keys() if kind_of(key) & {int, float}]
 
 

@@ -15,8 +15,9 @@ def rollout_metrics(rollouts: Sequence[PromptRollout]) -> dict[str, float | None
     each reward by name (``accuracy``, ``format``, …), ``truncated_share`` of the completions that
     the token budget ended, ``length_mean`` in tokens. Also
     ``groups/zero_std_share``: share of the groups that the update is taken on whose rewards are all
-    equal (no gradient), and ``groups/with_gradient``: number of the others; ``drafts/overflowed_share``: share of the prompts whose draft did not fit;
-    ``rewards/failures``: reward calls that raised or ran out of time, both stages; and ``draft_metrics``.
+    equal (no gradient), and ``groups/with_gradient``: number of the others;
+    ``drafts/overflowed_share``: share of the prompts whose draft did not fit; ``rewards/failures``:
+    reward calls that raised or ran out of time, both stages; and all of ``draft_metrics``.
 
     Plain GRPO (``drafts`` is None) samples its one group under q, as drafts are: ``drafts/…`` is
     then computed from that group too and stays the single-shot figure; ``drafts/overflowed_share`` is None.

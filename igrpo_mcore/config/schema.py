@@ -22,7 +22,7 @@ class Selection(StrEnum):
 
 
 class DraftOverflow(StrEnum):
-    """What happens to a draft that would push q' over ``rollout.max_prompt_tokens``."""
+    """What happens to a draft that would push q' over ``rollout.max_refinement_prompt_tokens``."""
 
     truncate = "truncate"
     drop = "drop"
@@ -44,10 +44,10 @@ class Aggregation(StrEnum):
 
 
 class AdvantageStd(StrEnum):
-    """Divisor of the group-relative advantage."""
+    """Divisor of the group-relative advantage; see ``igrpo_mcore.objective.advantages``."""
 
-    population = "population"
     sample = "sample"
+    population = "population"
     none = "none"
 
 
@@ -114,6 +114,10 @@ class DataConfig:
     """Reshuffle each epoch, by ``train.seed``."""
     system_prompt: str | None = None
     """System message; none sends only the problem as the user's message."""
+    chat_template: str | None = None
+    """Chat template (Jinja), its text or the path of a .jinja file, for a base model or in place of the
+    checkpoint's. It also writes the tokens that open a sequence. None takes the checkpoint's; without
+    any, prompts are plain text that ends in ``igrpo_mcore.data.templates.ANSWER_CUE``."""
 
 
 @dataclass
@@ -129,9 +133,12 @@ class RolloutConfig:
     temperature: float = 0.7
     """Sampling temperature; the objective's log-probs are taken at the same temperature."""
     max_prompt_tokens: int = 1024
-    """Budget of q' (prompt with its draft), tokens. A bare prompt over it is an error."""
+    """Budget of the bare prompt q, tokens; a longer one is an error."""
     max_completion_tokens: int = 4096
     """Budget of a completion, tokens."""
+    max_refinement_prompt_tokens: int | None = None
+    """Budget of q' (prompt with its draft), tokens; none leaves room for the longest prompt, the longest
+    draft and the text of ``draft_template``, see ``refinement_prompt_budget``."""
     draft_overflow: DraftOverflow = DraftOverflow.truncate
     """A draft that does not fit: keep its last tokens that do, or leave it out (q' = q). Counted."""
     keep_draft_thinking: bool = True
@@ -150,6 +157,26 @@ class RolloutConfig:
     enforce_eager: bool = False
     """No CUDA graphs (always so on the CPU)."""
 
+    @property
+    def refinement_prompt_budget(self) -> int:
+        """Tokens that q' may have. The template's own text counts at one token a UTF-8 byte, which no
+        byte-level vocabulary exceeds."""
+        if self.max_refinement_prompt_tokens is not None:
+            return self.max_refinement_prompt_tokens
+        around = self.draft_template.replace("{problem}", "").replace("{draft}", "")
+        return self.max_prompt_tokens + self.max_completion_tokens + len(around.encode())
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt: q', or q under plain GRPO, which has no other."""
+        plain = self.selection == Selection.none
+        return self.max_prompt_tokens if plain else self.refinement_prompt_budget
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of the longest prompt with the longest completion."""
+        return self.longest_prompt + self.max_completion_tokens
+
 
 @dataclass
 class RewardConfig:
@@ -162,20 +189,21 @@ class RewardConfig:
     """paper: ``<think>…</think><answer>…</answer>``, with newlines or not; open_r1: with its newlines."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
-    workers: int = 1
-    """Worker processes a rollout engine."""
+    workers: int | None = None
+    """Worker processes a rollout engine; none takes the machine's cores divided by its ranks, 1 to 4."""
 
 
 @dataclass
 class ObjectiveConfig:
     kind: ObjectiveKind = ObjectiveKind.clip
     """clip (GRPO, iGRPO, DAPO, Dr. GRPO), reinforce (RGRA), cispo, gspo."""
-    clip_low: float = 0.2
-    """Ratios below 1 - clip_low are clipped."""
+    clip_low: float | None = 0.2
+    """Ratios below 1 - clip_low are clipped; none sets no lower bound, as CISPO was published."""
     clip_high: float = 0.2
     """Ratios above 1 + clip_high are clipped."""
     dual_clip: float | None = None
-    """Lower bound c of the objective for negative advantages (dual clip), none for off."""
+    """Lower bound c of the objective for negative advantages (dual clip; kinds clip and gspo), none for
+    off."""
     kl_coef: float = 0.0
     """beta; 0 skips the reference entirely."""
     kl_kind: str = "k3"
@@ -185,8 +213,9 @@ class ObjectiveConfig:
     aggregation: Aggregation = Aggregation.sequence
     """sequence: mean over a sequence's tokens, then over the group (paper); token: mean over all
     tokens of the batch (DAPO); fixed_length: sum over tokens / max_completion_tokens (Dr. GRPO)."""
-    advantage_std: AdvantageStd = AdvantageStd.population
-    """Divisor of the centred reward; none gives Dr. GRPO's advantage."""
+    advantage_std: AdvantageStd = AdvantageStd.sample
+    """Divisor of the centred reward: the std with n - 1 degrees of freedom (paper, section 3.1), with n,
+    or none (Dr. GRPO's advantage)."""
     draft_weight: float = 0.0
     """Weight of the GRPO loss of the draft group under q, an extension of ours (0 is the paper)."""
 

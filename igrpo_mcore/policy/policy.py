@@ -50,7 +50,7 @@ class Policy:
         self._options = config
         self.architecture = architecture
         self.device = device.current_device()
-        longest = config.rollout.max_prompt_tokens + config.rollout.max_completion_tokens
+        longest = config.rollout.longest_sequence
         with device.megatron_on_cpu():
             self.chunks = build_model(architecture, config.parallel, config.model, longest)
             for chunk in self.chunks:
@@ -152,6 +152,7 @@ class Policy:
             UserError: the gradient norm is not finite; weights and optimizer are as before the call.
         """
         loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs)
+        head_rows = int(metrics.pop("head_rows"))
         with device.megatron_on_cpu():
             # Megatron steps on a NaN norm, so it is looked at first; preparing twice changes nothing
             self._optimizer.prepare_grads()
@@ -169,7 +170,7 @@ class Policy:
             grad_norm=grad_norm,
             lr=self._optimizer.param_groups[0]["lr"],
             tokens=sum(len(s) for s in sequences),
-            head_rows=sum(len(s.completion_ids) for s in sequences),
+            head_rows=head_rows,
             metrics=metrics,
         )
 
@@ -183,7 +184,8 @@ class Policy:
         """Forward and backward of ``update`` without its step: gradients stay in ``main_grad``.
 
         Returns:
-            The loss and the token-weighted mean metrics, the same on every rank.
+            The loss, the token-weighted mean metrics and ``head_rows``, the rows that left the LM head
+            in all data-parallel ranks; the same on every rank.
         """
         self.restore_optimizer()
         for chunk in self._ddp:
@@ -209,7 +211,8 @@ class Policy:
                     sequence_id_T=row.sequence_R,
                     **self._vocabulary(),
                 )
-                collected.append({"loss": result.loss.detach(), **result.metrics})
+                rows = torch.tensor(float(logits_RV.shape[0]))
+                collected.append({"loss": result.loss.detach(), "head_rows": rows, **result.metrics})
                 return result.loss * scale, {}
 
             return model(row), loss
@@ -274,12 +277,13 @@ class Policy:
 
     def _reduce(self, collected: list[dict[str, Tensor]]) -> tuple[float, dict[str, float]]:
         """Token-weighted means over micro-batches and data-parallel ranks, from the last stage to all."""
-        sums = torch.zeros(len(MEAN_METRICS) + 2, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(len(MEAN_METRICS) + 3, dtype=torch.float64, device=self.device)
         for entry in collected:
             tokens = float(entry["tokens"])
             if tokens:
                 means = torch.stack([entry[name].double() for name in MEAN_METRICS])
                 sums[: len(MEAN_METRICS)] += tokens * means.to(self.device)
+            sums[-3] += float(entry["head_rows"])
             sums[-2] += tokens
             sums[-1] += float(entry["loss"])
         if self._last_stage:
@@ -290,4 +294,4 @@ class Policy:
             )
         tokens = max(float(sums[-2]), 1.0)
         averages = {name: float(sums[i]) / tokens for i, name in enumerate(MEAN_METRICS)}
-        return float(sums[-1]), averages
+        return float(sums[-1]), averages | {"head_rows": float(sums[-3])}

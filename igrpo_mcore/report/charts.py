@@ -69,6 +69,50 @@ def panels(parity_threshold: float | None) -> list[Panel]:
         Panel("Reward, mean ± std", both("reward_mean", "reward_std")),
         Panel("Accuracy", both("accuracy"), share=True),
         Panel(
+            "Draft chosen, by reward",
+            (
+                Curve("drafts/reward_mean", "mean draft", DRAFTS),
+                Curve("drafts/chosen_reward", "chosen draft", NEUTRAL),
+                Curve("refinements/reward_mean", "mean refinement", REFINEMENTS),
+            ),
+        ),
+        Panel(
+            "Best of the drafts, by accuracy",
+            (
+                Curve("drafts/best_accuracy", "observed", DRAFTS),
+                Curve("drafts/best_of_n_expected", "1 - (1 - V)^N", NEUTRAL),
+                Curve("drafts/chosen_accuracy", "chosen draft", REFINEMENTS),
+            ),
+            share=True,
+        ),
+        Panel(
+            "Refinements against their draft",
+            (
+                Curve("refinements/beat_draft", "beat", "#3f9b6c"),
+                Curve("refinements/equal_draft", "equal"),
+                Curve("refinements/below_draft", "below", WARN),
+            ),
+            share=True,
+        ),
+        Panel(
+            "Refinements that repeat their draft",
+            (
+                Curve("refinements/repeat_answer", "its answer", REFINEMENTS),
+                Curve("refinements/repeat_text", "its text"),
+            ),
+            share=True,
+        ),
+        Panel(
+            "Accuracy of refinements, by draft",
+            (
+                Curve("refinements/accuracy_given_right_draft", "right draft", "#3f9b6c"),
+                Curve("refinements/accuracy_given_wrong_draft", "wrong draft", WARN),
+            ),
+            share=True,
+        ),
+        Panel("Gain over the chosen draft", (Curve("refinements/gain_over_draft", "reward"),)),
+        Panel("Groups with a gradient", (Curve("groups/with_gradient", "groups"),)),
+        Panel(
             "Zero-std groups",
             (Curve("groups/zero_std_share", "share without a gradient"),),
             share=True,

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
+from igrpo_mcore.report.draft_metrics import draft_metrics
 from igrpo_mcore.types import Group, PromptRollout
 
 
@@ -14,8 +15,9 @@ def rollout_metrics(rollouts: Sequence[PromptRollout]) -> dict[str, float | None
     each reward by name (``accuracy``, ``format``, …), ``truncated_share`` of the completions that
     the token budget ended, ``length_mean`` in tokens. Also
     ``groups/zero_std_share``: share of the groups that the update is taken on whose rewards are all
-    equal (no gradient); ``drafts/overflowed_share``: share of the prompts whose draft did not fit;
-    ``rewards/failures``: reward calls that raised or ran out of time, both stages.
+    equal (no gradient), and ``groups/with_gradient``: number of the others;
+    ``drafts/overflowed_share``: share of the prompts whose draft did not fit; ``rewards/failures``:
+    reward calls that raised or ran out of time, both stages; and all of ``draft_metrics``.
 
     Plain GRPO (``drafts`` is None) samples its one group under q, as drafts are: ``drafts/…`` is
     then computed from that group too and stays the single-shot figure; ``drafts/overflowed_share`` is None.
@@ -23,13 +25,16 @@ def rollout_metrics(rollouts: Sequence[PromptRollout]) -> dict[str, float | None
     """
     refinements = [rollout.refinements for rollout in rollouts]
     drafts = [rollout.drafts or rollout.refinements for rollout in rollouts]
+    flat = [len(set(group.rewards)) <= 1 for group in refinements]
     two_stage = [rollout for rollout in rollouts if rollout.drafts is not None]
     sampled = refinements + [rollout.drafts for rollout in two_stage if rollout.drafts is not None]
     return {
         **_stage("drafts", drafts),
         "drafts/overflowed_share": _mean([float(rollout.draft_overflowed) for rollout in two_stage]),
         **_stage("refinements", refinements),
-        "groups/zero_std_share": _mean([float(len(set(group.rewards)) <= 1) for group in refinements]),
+        **draft_metrics(rollouts),
+        "groups/zero_std_share": _mean(flat),
+        "groups/with_gradient": float(len(flat) - sum(flat)),
         "rewards/failures": float(sum(len(s.failures) for group in sampled for s in group.scores)),
     }
 

@@ -255,7 +255,7 @@ def _start(model_path: str, rollout: RolloutConfig, dtype: DType, seed: int, loa
         "tensor_parallel_size": rollout.tp,
         "distributed_executor_backend": "external_launcher",
         "seed": seed,
-        "max_model_len": rollout.max_prompt_tokens + rollout.max_completion_tokens,
+        "max_model_len": rollout.longest_sequence,
         "max_num_seqs": rollout.max_concurrent_sequences,
         "logprobs_mode": "processed_logprobs",  # at the sampling temperature
         "disable_log_stats": True,

@@ -112,7 +112,7 @@ def test_loss_gradient_and_update(step):
     loss = torch.zeros(())
     for rollout in seen["rollouts"]:
         group = rollout.refinements  # stage 2 alone carries the gradient
-        mean, std = statistics.fmean(group.rewards), statistics.pstdev(group.rewards)
+        mean, std = statistics.fmean(group.rewards), statistics.stdev(group.rewards)
         for completion, reward in zip(group.completions, group.rewards, strict=True):
             advantage = (reward - mean) / std if std else 0.0
             logprob = logprobs(model, group.prompt.token_ids, completion.token_ids)
@@ -120,6 +120,8 @@ def test_loss_gradient_and_update(step):
             loss = loss - (ratio * advantage).mean() / REFINEMENTS / len(seen["rollouts"])
     loss.backward()
     assert float(loss.detach()) == pytest.approx(seen["loss"], abs=1e-5)
+    answered = [len(c.token_ids) for r in seen["rollouts"] for c in r.refinements.completions]
+    assert seen["stats"].head_rows == sum(answered) < seen["stats"].tokens
     norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
     assert float(norm) > 1e-3
     assert seen["stats"].grad_norm == pytest.approx(float(norm), rel=1e-3)

@@ -36,6 +36,15 @@ def _at_most(config: Config, maximum: float, *names: str) -> None:
             raise UserError(f"{name}={value} must be at most {maximum:.10g}")
 
 
+def _finite(config: Config) -> None:
+    for name, value in _floats(config):
+        if not math.isfinite(value):
+            section, option, *of_a_table = name.split(".", 2)
+            default = 1.0 if of_a_table else getattr(getattr(Config(), section), option)
+            would_do = "null" if default is None else default
+            raise UserError(f"{name}={value} must be a finite number, for example {would_do}")
+
+
 def _floats(config: Config) -> Iterator[tuple[str, float]]:
     """Every option that is a float, by its dotted name."""
     for section in fields(config):
@@ -53,9 +62,7 @@ def validate(config: Config) -> None:
     Raises:
         UserError: naming the field and a value that would do.
     """
-    for name, value in _floats(config):
-        if not math.isfinite(value):
-            raise UserError(f"{name}={value} must be a finite number, for example 1.0")
+    _finite(config)
     _at_least(config, 1, "parallel.tp", "parallel.pp", "parallel.cp", "parallel.ep", "parallel.vpp")
     _at_least(config, 1, "parallel.dp", "rollout.tp", "train.steps", "train.prompts_per_step")
     _at_least(config, 1, "train.mini_batches", "train.micro_batch_tokens", "parity.every", "reward.workers")
@@ -121,7 +128,7 @@ def validate(config: Config) -> None:
             )
         if objective.dual_clip <= 1:
             raise UserError(
-                f"objective.dual_clip={objective.dual_clip} must be above 1, for example 3; null is off"
+                f"objective.dual_clip={objective.dual_clip} must be above 1, or null for off; for example 3"
             )
     for field in ("{problem}", "{draft}"):
         if field not in rollout.draft_template:

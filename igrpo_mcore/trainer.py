@@ -25,6 +25,7 @@ from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.policy.reference import ReferenceWeights
 from igrpo_mcore.report.run import RunReport
 from igrpo_mcore.report.run_folder import checkpoints_dir
+from igrpo_mcore.rewards.form import ResponseForm
 from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.engine import EngineMemory
 from igrpo_mcore.rollout.gather import merge_parts
@@ -92,7 +93,8 @@ class Trainer:
             bucket_bytes=config.rollout.push_bucket_bytes,
             dtype=self.policy.dtype,
         )
-        self.rewards = RewardPool(config.reward) if self.engine.is_first_rank else None
+        self.form = ResponseForm.of(config.reward, self.renderer.opens_thinking)
+        self.rewards = RewardPool(config.reward, self.form) if self.engine.is_first_rank else None
         self.scorer = SharedScorer(self.rewards, self.engine.group)
 
     def run(self) -> None:
@@ -152,7 +154,7 @@ class Trainer:
         drawn = self.position.problems + self.config.train.prompts_per_step
         self.position = Position(step, drawn, self.policy.updates)
         if self.report:
-            metrics = step_metrics(rollouts, sampling, measured, updates, pushed, self.phases)
+            metrics = step_metrics(rollouts, sampling, measured, updates, pushed, self.phases, self.form)
             self.report.step(step, rollouts, metrics)
 
     # ---- the phases ---------------------------------------------------------------------------

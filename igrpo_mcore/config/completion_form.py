@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
 
 class AnswerPlace(StrEnum):
     """Where a completion states its answer; docs/rewards.md."""

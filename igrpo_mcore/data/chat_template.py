@@ -5,6 +5,7 @@ from typing import Any
 
 import jinja2
 
+from igrpo_mcore.config.completion_form import THINK_OPEN
 from igrpo_mcore.errors import UserError, one_line
 
 ANSWER_CUE = "\n\nResponse:\n"
@@ -33,7 +34,7 @@ class ChatTemplate:
                     f"{self._origin} leaves out the {message['role']}'s message; it must write "
                     "{{ message['content'] }} of every message: mend it or set data.chat_template"
                 )
-        self.opens_thinking = probe.rstrip().endswith("<think>")
+        self.opens_thinking = probe.rstrip().endswith(THINK_OPEN)
         """Whether a prompt ends in ``<think>``, so that a completion begins inside it (R1-Distill)."""
 
     def encode(self, messages: list[Message]) -> tuple[int, ...]:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from igrpo_mcore.config.completion_form import THINK_CLOSE, THINK_OPEN
 from igrpo_mcore.config.schema import DataConfig, DraftOverflow, RolloutConfig
 from igrpo_mcore.data.chat_template import ChatTemplate
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.types import Completion, Problem, Prompt
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 # Some tokenizers list these as special; they are part of what a draft says.
 RESPONSE_TAGS = {THINK_OPEN, THINK_CLOSE, "<answer>", "</answer>"}
 
@@ -32,6 +32,11 @@ class PromptRenderer:
         self._chat = ChatTemplate(tokenizer, data.chat_template, roles)
         # Control tokens spelled out inside a draft would end the user's turn: they are left out.
         self._control_tokens = [t for t in tokenizer.all_special_tokens if t and t not in RESPONSE_TAGS]
+
+    @property
+    def opens_thinking(self) -> bool:
+        """Whether prompts end in ``<think>``, so that completions begin inside the thinking."""
+        return self._chat.opens_thinking
 
     def first(self, problem: Problem) -> Prompt:
         """q. Raises ``UserError`` where it is longer than ``rollout.max_prompt_tokens``."""

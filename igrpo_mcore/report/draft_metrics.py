@@ -1,43 +1,27 @@
 """What stage 2 makes of the draft that it was given: metrics that only a two-stage method has."""
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from igrpo_mcore.rewards.final_value import answer_key
+from igrpo_mcore.rewards.form import ResponseForm
 from igrpo_mcore.types import Completion, PromptRollout, Score
 
-SameAnswer = Callable[[str, str], bool]
-"""Whether two completions' texts give the same answer."""
 
-ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-NUMBER = re.compile(r"(?<![\d.])-?\d+(?:\.\d+)?")
-
-
-def same_written_answer(one: str, other: str) -> bool:
-    """Whether the last ``<answer>…</answer>`` (without one, the last whole number) is written the same.
-
-    ``1/2`` and ``0.5`` count as different, so a share of repeats is a lower bound; a text without an
-    answer repeats nothing.
-    """
-    given, again = _answer(one), _answer(other)
-    return given is not None and given == again
-
-
-def draft_metrics(
-    rollouts: Sequence[PromptRollout], same_answer: SameAnswer = same_written_answer
-) -> dict[str, float | None]:
+def draft_metrics(rollouts: Sequence[PromptRollout], form: ResponseForm) -> dict[str, float | None]:
     """``drafts/…`` and ``refinements/…`` of docs/metrics.md that set refinements against the chosen draft.
 
     Means are over prompts for drafts and over all refinements for refinements; "right" is ``is_right``.
-    All are None under plain GRPO, and a mean over nothing is None.
+    An answer repeats its draft's where ``form`` reads the same number or the same text out of both; one
+    without an answer repeats nothing. All are None under plain GRPO, and a mean over nothing is None.
 
     ``drafts/best_of_n_expected`` is 1 - (1 - V)^N (arXiv 2602.09000, proposition 3.1) with V a prompt's
     own share of right drafts, averaged over prompts. It lies below what the proposition means (at N = 4
     and V = 1/4: 0.54 for 0.68), as it is concave in V. The unbiased estimate from the same N drafts is
     the observed ``drafts/best_accuracy`` (pass@k at k = n, arXiv 2107.03374), which stands beside it.
     """
-    prompts = [_Refined.of(r) for r in rollouts if r.drafts is not None and r.chosen is not None]
+    prompts = [_Refined.of(r, form) for r in rollouts if r.drafts is not None and r.chosen is not None]
     pairs = [(p, score, text) for p in prompts for score, text in p.refinements]
     gains = [score.total - p.chosen.total for p, score, _ in pairs]
 
@@ -55,7 +39,9 @@ def draft_metrics(
         "refinements/beat_draft": _mean([gain > 0 for gain in gains]),
         "refinements/equal_draft": _mean([gain == 0 for gain in gains]),
         "refinements/below_draft": _mean([gain < 0 for gain in gains]),
-        "refinements/repeat_answer": _mean([same_answer(p.text, text) for p, _, text in pairs]),
+        "refinements/repeat_answer": _mean(
+            [p.answer is not None and p.answer == answer_key(text, form) for p, _, text in pairs]
+        ),
         "refinements/repeat_text": _mean([p.text.split() == text.split() for p, _, text in pairs]),
         "refinements/accuracy_given_right_draft": accuracy_given(True),
         "refinements/accuracy_given_wrong_draft": accuracy_given(False),
@@ -73,15 +59,16 @@ def is_right(score: Score) -> bool:
 
 @dataclass(frozen=True)
 class _Refined:
-    """One prompt: its chosen draft's score and text, which drafts were right, and the refinements."""
+    """One prompt: its chosen draft's score, text and answer, which drafts were right, and the refinements."""
 
     chosen: Score
     text: str
+    answer: str | None
     right_drafts: list[bool]
     refinements: list[tuple[Score, str]]
 
     @classmethod
-    def of(cls, rollout: PromptRollout) -> "_Refined":
+    def of(cls, rollout: PromptRollout, form: ResponseForm) -> "_Refined":
         assert rollout.drafts is not None
         assert rollout.chosen is not None
         draft: Completion = rollout.drafts.completions[rollout.chosen]
@@ -89,14 +76,10 @@ class _Refined:
         return cls(
             rollout.drafts.scores[rollout.chosen],
             draft.text,
+            answer_key(draft.text, form),
             [is_right(score) for score in rollout.drafts.scores],
             list(zip(rollout.refinements.scores, texts, strict=True)),
         )
-
-
-def _answer(text: str) -> str | None:
-    found = ANSWER.findall(text) or NUMBER.findall(text)
-    return " ".join(found[-1].split()) or None if found else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -4,11 +4,15 @@ import statistics
 from collections.abc import Sequence
 
 from igrpo_mcore.report.draft_metrics import draft_metrics
+from igrpo_mcore.rewards.form import ResponseForm
 from igrpo_mcore.types import Group, PromptRollout
 
 
-def rollout_metrics(rollouts: Sequence[PromptRollout]) -> dict[str, float | None]:
+def rollout_metrics(
+    rollouts: Sequence[PromptRollout], form: ResponseForm | None = None
+) -> dict[str, float | None]:
     """Metrics over all prompts of a step; give the rollouts of every rank.
+    ``form`` says where completions state their answers (none: the defaults).
 
     For each stage, ``drafts/`` and ``refinements/``:
     ``reward_mean`` and ``reward_std`` (population) over all its completions, the unweighted mean of
@@ -32,7 +36,7 @@ def rollout_metrics(rollouts: Sequence[PromptRollout]) -> dict[str, float | None
         **_stage("drafts", drafts),
         "drafts/overflowed_share": _mean([float(rollout.draft_overflowed) for rollout in two_stage]),
         **_stage("refinements", refinements),
-        **draft_metrics(rollouts),
+        **draft_metrics(rollouts, form or ResponseForm()),
         "groups/zero_std_share": _mean(flat),
         "groups/with_gradient": float(len(flat) - sum(flat)),
         "rewards/failures": float(sum(len(s.failures) for group in sampled for s in group.scores)),

@@ -1,10 +1,12 @@
 """What the prompt asks a completion to look like: the part of the set-up that rewards read."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from igrpo_mcore.config.completion_form import AnswerPlace, FormatStyle
+from igrpo_mcore.config.completion_form import THINK_CLOSE, THINK_OPEN, AnswerPlace, FormatStyle
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+if TYPE_CHECKING:  # workers load no OmegaConf
+    from igrpo_mcore.config.schema import RewardConfig
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,11 @@ class ResponseForm:
     answer_place: AnswerPlace = AnswerPlace.answer_tag
     format_style: FormatStyle = FormatStyle.paper
     thinking_opened: bool = False
+
+    @classmethod
+    def of(cls, config: "RewardConfig", thinking_opened: bool = False) -> "ResponseForm":
+        """The form that a recipe's ``reward`` section asks for."""
+        return cls(config.accuracy_from, config.format_style, thinking_opened)
 
     def whole(self, completion: str) -> str:
         """The completion with the opening tag that its prompt may hold."""

@@ -91,17 +91,13 @@ class RewardPool:
     Raises ``UserError`` for a reward that does not exist or cannot be imported.
     """
 
-    def __init__(self, config: RewardConfig, *, thinking_opened: bool = False) -> None:
-        """``thinking_opened``: the chat template ends a prompt with ``<think>``."""
+    def __init__(self, config: RewardConfig, form: ResponseForm | None = None) -> None:
+        """``form`` says how registered rewards read a completion; none takes what ``config`` asks for."""
         self._weights = dict(config.weights)
         self._time_limit_s = config.time_limit_s
         for name in self._weights:
             check_name(name)
-        self._setup = Setup(
-            tuple(self._weights),
-            config.time_limit_s,
-            ResponseForm(config.accuracy_from, config.format_style, thinking_opened),
-        )
+        self._setup = Setup(tuple(self._weights), config.time_limit_s, form or ResponseForm.of(config))
         self._logged: set[tuple[str, str]] = set()
         self._failed_starts = 0
         self._selector = selectors.DefaultSelector()

@@ -4,9 +4,14 @@ from itertools import product
 
 import pytest
 
-from igrpo_mcore.report.draft_metrics import draft_metrics, is_right, same_written_answer
+from igrpo_mcore.config.completion_form import AnswerPlace
+from igrpo_mcore.report.draft_metrics import draft_metrics, is_right
+from igrpo_mcore.rewards.final_value import answer_key
+from igrpo_mcore.rewards.form import ResponseForm
 from igrpo_mcore.types import Completion, Group, Prompt, PromptRollout, Score
 from tests.report.rollouts import PROBLEM, random_rollouts
+
+ANYWHERE = ResponseForm(AnswerPlace.anywhere)
 
 
 def group(*members: tuple[float, float, str]) -> Group:
@@ -53,23 +58,18 @@ def test_every_figure_of_two_prompts() -> None:
         "refinements/accuracy_given_right_draft": 2 / 3,
         "refinements/accuracy_given_wrong_draft": 1 / 3,
     }
-    assert draft_metrics([RIGHT_DRAFT, WRONG_DRAFT]) == pytest.approx(expected)
-
-
-def test_the_answers_equality_can_be_another() -> None:
-    found = draft_metrics([RIGHT_DRAFT, WRONG_DRAFT], same_answer=lambda one, other: "5" in other)
-    assert found["refinements/repeat_answer"] == pytest.approx(3 / 6)
+    assert draft_metrics([RIGHT_DRAFT, WRONG_DRAFT], ANYWHERE) == pytest.approx(expected)
 
 
 def test_without_a_right_draft_there_is_no_accuracy_given_one() -> None:
-    found = draft_metrics([WRONG_DRAFT])
+    found = draft_metrics([WRONG_DRAFT], ANYWHERE)
     assert found["refinements/accuracy_given_right_draft"] is None
     assert found["refinements/accuracy_given_wrong_draft"] == pytest.approx(1 / 3)
 
 
 def test_plain_grpo_has_none_of_them() -> None:
     for rollouts in (random_rollouts(4, two_stage=False), []):
-        assert set(draft_metrics(rollouts).values()) == {None}
+        assert set(draft_metrics(rollouts, ANYWHERE).values()) == {None}
 
 
 def test_the_expected_best_of_n_is_below_the_propositions_and_the_observed_one_is_not() -> None:
@@ -78,7 +78,7 @@ def test_the_expected_best_of_n_is_below_the_propositions_and_the_observed_one_i
     for outcome in product([0, 1], repeat=4):
         chance = 0.25 ** sum(outcome) * 0.75 ** (4 - sum(outcome))
         drafts = group(*[(right, 0, "?") for right in outcome])
-        found = draft_metrics([PromptRollout(drafts, 0, group((0, 0, "?")))])
+        found = draft_metrics([PromptRollout(drafts, 0, group((0, 0, "?")))], ANYWHERE)
         expected += chance * found["drafts/best_of_n_expected"]
         observed += chance * found["drafts/best_accuracy"]
     assert observed == pytest.approx(1 - 0.75**4)
@@ -103,15 +103,20 @@ def test_what_counts_as_right(parts: dict[str, float], right: bool) -> None:
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
-        ("<answer>5</answer>", "<answer>4</answer> no: <answer> 5\n</answer>", True),
+        ("<answer>5</answer>", "<answer> 5.0\n</answer>", True),
         ("5+3 = 8, so 8", "it is 8.", True),
-        ("<answer>8</answer>", "it is 8.", True),
+        ("<answer>8</answer>", "it is 16/2.", True),
+        ("the day is Friday 13", "the day is FRIDAY 13", True),
         ("it is -8", "it is 8", False),
         ("it is 0.8", "it is 8", False),
-        ("no number", "no number", False),
-        ("<answer></answer>", "<answer></answer>", False),
     ],
 )
-def test_the_written_answer(one: str, other: str, same: bool) -> None:
-    assert same_written_answer(one, other) is same
-    assert same_written_answer(other, one) is same
+def test_the_same_answer(one: str, other: str, same: bool) -> None:
+    assert (answer_key(one, ANYWHERE) == answer_key(other, ANYWHERE)) is same
+
+
+@pytest.mark.parametrize(
+    "text", ["no number", "<answer></answer>", "What is 5?", "<answer>4</answer><answer>5</answer>"]
+)
+def test_no_answer(text: str) -> None:
+    assert answer_key(text, ANYWHERE) is None

@@ -15,6 +15,7 @@ from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.objective.batch import mini_batches
+from igrpo_mcore.objective.comparison import same_gradient_note
 from igrpo_mcore.objective.correction import ImportanceWeights
 from igrpo_mcore.parity import Parity
 from igrpo_mcore.phases import Phases
@@ -109,7 +110,8 @@ class Trainer:
         if is_main_rank():
             self.report = RunReport(self.config, self.decode, first)
             self.report.plan(plan_of_run(self.config, world_size()))
-            self.report.start(self.sync.describe())
+            note = same_gradient_note(self.config)
+            self.report.start(self.sync.describe(), *([note] if note else []))
         signals = StopSignal()
         try:
             self.push()

@@ -92,7 +92,11 @@ class Trainer:
             bucket_bytes=config.rollout.push_bucket_bytes,
             dtype=self.policy.dtype,
         )
-        self.rewards = RewardPool(config.reward) if self.engine.is_first_rank else None
+        self.rewards = (
+            RewardPool(config.reward, opens_thinking=self.renderer.opens_thinking)
+            if self.engine.is_first_rank
+            else None
+        )
         self.scorer = SharedScorer(self.rewards, self.engine.group)
 
     def run(self) -> None:

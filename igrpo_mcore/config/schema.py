@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from omegaconf import MISSING
 
+from igrpo_mcore.config.reward_choices import AccuracyFrom, FormatStyle
+
 
 class Selection(StrEnum):
     """How the draft that conditions stage 2 is chosen."""
@@ -153,6 +155,12 @@ class RolloutConfig:
 class RewardConfig:
     weights: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
     """Weight by reward: a registered name, or ``module:function`` of the user's own."""
+    accuracy_from: AccuracyFrom = AccuracyFrom.answer_tag
+    """Where accuracy looks for the answer, as the prompt asks: answer_tag (``<answer>…</answer>``),
+    boxed (``\\boxed{…}``) or anywhere (the last value that the text states). No answer there scores 0."""
+    format_style: FormatStyle = FormatStyle.paper
+    """The shape that format asks for: paper (``<think>…</think><answer>…</answer>`` with any white space
+    between the parts) or open_r1 (open-r1's pattern, every tag on a line of its own)."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int = 1

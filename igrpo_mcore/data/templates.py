@@ -1,5 +1,6 @@
 """Render a problem, alone (stage 1) or with its draft (stage 2), to the token ids of a prompt."""
 
+from functools import cached_property
 from typing import Any
 
 from igrpo_mcore.config.schema import DataConfig, DraftOverflow, RolloutConfig
@@ -39,6 +40,16 @@ class PromptRenderer:
                 f"rollout.max_prompt_tokens={budget}: raise that option or remove the problem."
             )
         return Prompt(problem, token_ids)
+
+    @cached_property
+    def opens_thinking(self) -> bool:
+        """Whether a prompt ends with ``<think>`` (as DeepSeek-R1-Distill's template does).
+
+        A completion then begins inside the thinking. Read off a rendered prompt, so it holds for
+        whatever the template is.
+        """
+        rendered = self._tokenizer.decode(self._encode("1 + 1"), skip_special_tokens=False)
+        return str(rendered).rstrip().endswith(THINK_OPEN)
 
     def second(self, problem: Problem, draft: Completion) -> tuple[Prompt, bool]:
         """q', at most ``rollout.max_prompt_tokens`` long, and whether the draft overflowed that budget.

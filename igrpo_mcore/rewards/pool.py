@@ -15,9 +15,11 @@ from pathlib import Path
 from types import TracebackType
 
 import igrpo_mcore
+from igrpo_mcore.config.reward_choices import AccuracyFrom, FormatStyle
 from igrpo_mcore.config.schema import RewardConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.rewards.messages import Job, Loaded, Setup, Verdict, receive, send
+from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.rewards.registry import check_name
 from igrpo_mcore.types import Completion, Problem, Score
 
@@ -75,17 +77,22 @@ class RewardPool:
 
     The processes import neither torch nor the trainer. ``score`` never raises for what a reward does
     and never waits longer than ``config.time_limit_s`` for one call. Use it as a context manager or
-    call ``close``; a pool whose owner was killed leaves no process behind either.
+    call ``close``; a pool whose owner was killed leaves no process behind either. ``opens_thinking`` is
+    true where the prompts end with ``<think>``, so that completions begin inside the thinking.
 
     Raises ``UserError`` for a reward that does not exist or cannot be imported.
     """
 
-    def __init__(self, config: RewardConfig) -> None:
+    def __init__(self, config: RewardConfig, *, opens_thinking: bool = False) -> None:
         self._weights = dict(config.weights)
         self._time_limit_s = config.time_limit_s
         for name in self._weights:
             check_name(name)
-        self._setup = Setup(tuple(self._weights), config.time_limit_s)
+        # Plain enums: what OmegaConf hands out may be a string, and a worker imports no OmegaConf.
+        options = RewardOptions(
+            AccuracyFrom(config.accuracy_from), FormatStyle(config.format_style), opens_thinking
+        )
+        self._setup = Setup(tuple(self._weights), options, config.time_limit_s)
         self._logged: set[tuple[str, str]] = set()
         self._failed_starts = 0
         self._selector = selectors.DefaultSelector()

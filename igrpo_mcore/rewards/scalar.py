@@ -1,4 +1,4 @@
-"""A scalar that is a final value, and how scalars may be put together: where arithmetic is left to do, not."""
+"""A scalar that is a final value, and how scalars combine to one: never where arithmetic is left to do."""
 
 from dataclasses import dataclass
 from functools import reduce

@@ -80,7 +80,6 @@ class _Reader:
 
     def product(self, depth: int) -> Scalar:
         factors = [self.power(depth)]
-        plain = [self.position]
         while True:
             following = self.peek()
             if following == "/" or following == "\\div":
@@ -102,7 +101,6 @@ class _Reader:
                     factors.append(self.power(depth))
             else:
                 break
-            plain.append(self.position)
         return product(factors)
 
     def _starts_factor(self) -> bool:

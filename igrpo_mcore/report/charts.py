@@ -73,6 +73,22 @@ def panels(parity_threshold: float | None) -> list[Panel]:
             (Curve("groups/zero_std_share", "share without a gradient"),),
             share=True,
         ),
+        Panel(
+            "Hint of hacking: rewarded answers that repeat the problem's expression",
+            (
+                Curve("hacking/drafts_expression_share", "drafts", DRAFTS),
+                Curve("hacking/expression_share", "refinements", REFINEMENTS),
+            ),
+            share=True,
+        ),
+        Panel(
+            "Distinct texts in a group",
+            (
+                Curve("hacking/drafts_distinct_texts", "drafts", DRAFTS),
+                Curve("hacking/distinct_texts", "refinements", REFINEMENTS),
+            ),
+            share=True,
+        ),
         Panel("Completion length", both("length_mean"), unit="tokens"),
         Panel(
             "Truncated and overflowed",

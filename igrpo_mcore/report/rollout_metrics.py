@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
+from igrpo_mcore.report.hacking import hacking_metrics
 from igrpo_mcore.types import Group, PromptRollout
 
 
@@ -14,7 +15,9 @@ def rollout_metrics(rollouts: Sequence[PromptRollout]) -> dict[str, float | None
     each reward by name (``accuracy``, ``format``, …), ``truncated_share`` of the completions that
     the token budget ended, ``length_mean`` in tokens. Also
     ``groups/zero_std_share``: share of the groups that the update is taken on whose rewards are all
-    equal (no gradient); ``drafts/overflowed_share``: share of the prompts whose draft did not fit;
+    equal (no gradient); ``hacking/…`` of the group that the update is taken on and ``hacking/drafts_…`` of
+    the drafts, see ``igrpo_mcore.report.hacking``;
+    ``drafts/overflowed_share``: share of the prompts whose draft did not fit;
     ``rewards/failures``: reward calls that raised or ran out of time, both stages.
 
     Plain GRPO (``drafts`` is None) samples its one group under q, as drafts are: ``drafts/…`` is
@@ -30,6 +33,8 @@ def rollout_metrics(rollouts: Sequence[PromptRollout]) -> dict[str, float | None
         "drafts/overflowed_share": _mean([float(rollout.draft_overflowed) for rollout in two_stage]),
         **_stage("refinements", refinements),
         "groups/zero_std_share": _mean([float(len(set(group.rewards)) <= 1) for group in refinements]),
+        **{f"hacking/drafts_{name}": value for name, value in hacking_metrics(drafts).items()},
+        **{f"hacking/{name}": value for name, value in hacking_metrics(refinements).items()},
         "rewards/failures": float(sum(len(s.failures) for group in sampled for s in group.scores)),
     }
 

@@ -175,3 +175,14 @@ def test_q_prime_fits_and_ends_as_the_draft_ends(text: str, room: int) -> None:
 def test_a_bad_draft_template_is_refused(template: str) -> None:
     with pytest.raises(UserError, match=r"rollout\.draft_template"):
         renderer(draft_template=template)
+
+
+@pytest.mark.parametrize(
+    ("ending", "opens"), [("<think>", True), ("<think>\n", True), ("", False), ("\n", False)]
+)
+def test_opens_thinking_is_read_off_the_rendered_prompt(ending: str, opens: bool) -> None:
+    tokenizer = copy.deepcopy(BPE)
+    tokenizer.chat_template = f"{{{{ messages[0]['content'] }}}}<|end|>{ending}"
+    assert renderer(tokenizer).opens_thinking is opens
+    tokenizer.chat_template = None
+    assert renderer(tokenizer, system="Use <think>...</think>.").opens_thinking is False

@@ -28,12 +28,37 @@ def test_the_table_is_large_and_has_both_kinds() -> None:
 
 
 WRAPPINGS = [
-    "{}", "{} =", "{} = ?", "{}?", "= {}", "Solve: {} =", "What is {}?", "The answer is {}.", "Answer: {}",
-    "{} = {}", "{}\n{}", "x = {}", "$ {} $", "\\boxed{{{}}}", "({})", "{} is the answer", "**{}**",
-    "The result of {} is {}.", "Solve: {} =\n\n{} =", "{} apples", "So {}, that is {}",
-]  # fmt: skip
-PLACES = ["{}", "<answer>{}</answer>", "<think>{}</think><answer>\n{}\n</answer>", "\\boxed{{{}}}",
-          "<answer>\\boxed{{{}}}</answer>", "<answer>{}", "{}</think><answer>{}</answer>"]  # fmt: skip
+    "{}",
+    "{} =",
+    "{} = ?",
+    "{}?",
+    "= {}",
+    "Solve: {} =",
+    "What is {}?",
+    "The answer is {}.",
+    "Answer: {}",
+    "{} = {}",
+    "{}\n{}",
+    "x = {}",
+    "$ {} $",
+    "\\boxed{{{}}}",
+    "({})",
+    "{} is the answer",
+    "**{}**",
+    "The result of {} is {}.",
+    "Solve: {} =\n\n{} =",
+    "{} apples",
+    "So {}, that is {}",
+]
+PLACES = [
+    "{}",
+    "<answer>{}</answer>",
+    "<think>{}</think><answer>\n{}\n</answer>",
+    "\\boxed{{{}}}",
+    "<answer>\\boxed{{{}}}</answer>",
+    "<answer>{}",
+    "{}</think><answer>{}</answer>",
+]
 numbers = st.integers(0, 120)
 
 
@@ -63,8 +88,16 @@ def test_the_problems_own_text_never_scores(
 
 
 HONEST = [
-    "{v}", "{v}.", "x = {v}", "The answer is {v}.", "{p} = {v}", "$ {v} $", "\\boxed{{{v}}}", "{v}.0", "The answer is {v}",
-]  # fmt: skip
+    "{v}",
+    "{v}.",
+    "x = {v}",
+    "The answer is {v}.",
+    "{p} = {v}",
+    "$ {v} $",
+    "\\boxed{{{v}}}",
+    "{v}.0",
+    "The answer is {v}",
+]
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -74,7 +107,11 @@ def test_honest_final_values_score_and_only_right_ones(
 ) -> None:
     expression, value = task
     said = saying.format(v=value + error, p=expression)
-    shell = {"answer_tag": "<think>{}</think><answer>{}</answer>", "boxed": "\\boxed{{{}}}", "anywhere": "{1}"}
+    shell = {
+        "answer_tag": "<think>{}</think><answer>{}</answer>",
+        "boxed": "\\boxed{{{}}}",
+        "anywhere": "{1}",
+    }
     if where is AccuracyFrom.boxed and "boxed" in said:
         said = str(value + error)
     text = shell[where].format(expression if where is AccuracyFrom.answer_tag else said, said)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from igrpo_mcore.config.completion_form import AnswerPlace
+from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.loading import loading
 from igrpo_mcore.quiet import quiet_libraries
@@ -126,15 +126,15 @@ def import_gguf(
 def rescore(
     runs: Annotated[list[Path], typer.Argument(help="Folders runs/NAME that keep samples.")],
     accuracy_from: Annotated[
-        AnswerPlace, typer.Option(help="Where the completions state their answers.")
-    ] = AnswerPlace.answer_tag,
+        AccuracyFrom, typer.Option(help="Where the completions state their answers.")
+    ] = AccuracyFrom.answer_tag,
 ) -> None:
     """Score the kept samples of finished runs by today's accuracy reward, beside what they got then."""
     from igrpo_mcore.rescore import rescored, summary
-    from igrpo_mcore.rewards.form import ResponseForm
+    from igrpo_mcore.rewards.options import RewardOptions
 
     for run in runs:
-        typer.echo(summary(run, rescored(run, ResponseForm(accuracy_from))))
+        typer.echo(summary(run, rescored(run, RewardOptions(accuracy_from))))
 
 
 def _in_ranks(

@@ -7,8 +7,8 @@ from typing import Any
 
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.report.records import SAMPLES_FILE, read_records
-from igrpo_mcore.rewards.accuracy import AccuracyReward
-from igrpo_mcore.rewards.form import ResponseForm
+from igrpo_mcore.rewards.accuracy import accuracy_reward
+from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.types import Completion, Problem
 
 SHOWN = 5
@@ -26,18 +26,17 @@ class Rescored:
     now: float
 
 
-def rescored(run: Path, form: ResponseForm) -> list[Rescored]:
+def rescored(run: Path, options: RewardOptions) -> list[Rescored]:
     """Every kept completion of a run, drafts and refinements, in order.
 
     Raises:
         UserError: ``run`` keeps no samples with an accuracy.
     """
-    reward = AccuracyReward(form)
     found = [
         Rescored(step, problem.problem, problem.answer, sample["text"], sample["parts"]["accuracy"], now)
         for step, problem, sample in _samples(run)
         if "accuracy" in sample["parts"]
-        for now in [reward(problem, Completion((), (), sample["text"], False))]
+        for now in [accuracy_reward(problem, Completion((), (), sample["text"], False), options=options)]
     ]
     if not found:
         raise UserError(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from igrpo_mcore import device
+from igrpo_mcore.objective.correction import ImportanceWeights
 from igrpo_mcore.parity import Parity
 from igrpo_mcore.phases import Phases
 from igrpo_mcore.policy.policy import UpdateStats
@@ -19,6 +20,7 @@ def step_metrics(
     rollouts: Sequence[PromptRollout],
     sampling: RolloutStats,
     parity: Parity | None,
+    importance: ImportanceWeights | None,
     updates: Sequence[UpdateStats],
     pushed: PushStats,
     phases: Phases,
@@ -37,7 +39,9 @@ def step_metrics(
         "policy/lr": updates[-1].lr,
         "policy/head_rows_share": sum(u.head_rows for u in updates) / trained,
         "parity/logprob_max_abs_diff": parity.max_abs_diff if parity else None,
+        "parity/logprob_p999_abs_diff": parity.quantile_abs_diff if parity else None,
         "parity/logprob_mean_abs_diff": parity.mean_abs_diff if parity else None,
+        **(importance.metrics() if importance else {}),
         "time/drafts_s": sampling.drafts.seconds,
         "time/draft_rewards_s": sampling.draft_rewards.seconds,
         "time/refinements_s": sampling.refinements.seconds,

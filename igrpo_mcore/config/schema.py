@@ -6,6 +6,7 @@ field is its documentation, unit included; ``igrpo config RECIPE`` prints the re
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -49,6 +50,14 @@ class AdvantageStd(StrEnum):
     sample = "sample"
     population = "population"
     none = "none"
+
+
+class Correction(StrEnum):
+    """Importance weights of the sampler's samples; see ``igrpo_mcore.objective.correction``."""
+
+    none = "none"
+    token = "token"
+    sequence = "sequence"
 
 
 class DType(StrEnum):
@@ -103,13 +112,20 @@ class ParallelConfig:
 @dataclass
 class DataConfig:
     path: str = MISSING
-    """JSONL or Parquet file, or a Hugging Face data set id."""
+    """JSONL or Parquet file, a Hugging Face data set id, or ``reasoning_gym:TASK,TASK…`` for problems that
+    reasoning-gym generates."""
     split: str = "train"
     """Split of a hub data set."""
     problem_field: str = "problem"
     """Column that holds the problem text."""
     answer_field: str = "answer"
     """Column that holds the reference answer."""
+    size: int = 1000
+    """Problems that each generated task is asked for; equal texts are kept once."""
+    seed: int = 0
+    """Seed of generated problems."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of generated tasks, ``{task: {option: value}}``, as reasoning-gym names them."""
     shuffle: bool = True
     """Reshuffle each epoch, by ``train.seed``."""
     system_prompt: str | None = None
@@ -216,6 +232,11 @@ class ObjectiveConfig:
     advantage_std: AdvantageStd = AdvantageStd.sample
     """Divisor of the centred reward: the std with n - 1 degrees of freedom (paper, section 3.1), with n,
     or none (Dr. GRPO's advantage)."""
+    correction: Correction = Correction.none
+    """Truncated importance weights min(π_old / π_sampler, correction_cap) on the objective: of each token,
+    or of the whole sequence. Costs a log-prob pass a step where there is only one update."""
+    correction_cap: float = 2.0
+    """C of the truncated weights."""
     draft_weight: float = 0.0
     """Weight of the GRPO loss of the draft group under q, an extension of ours (0 is the paper)."""
 
@@ -249,18 +270,46 @@ class TrainConfig:
     prompts_per_step: int = 16
     """S, problems a step over all ranks."""
     mini_batches: int = 1
-    """Optimizer updates a step; the paper takes 1."""
+    """Parts that a step's prompts are dealt to, one optimizer update each; the paper takes 1."""
+    passes: int = 1
+    """Times that the update goes over a step's samples (PPO's epochs); the paper takes 1. A step makes
+    passes x mini_batches updates."""
     micro_batch_tokens: int = 8192
     """Token budget of a packed micro-batch on one data-parallel rank; a longer sequence gets a
     micro-batch of its own."""
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates that a step makes of its samples."""
+        return self.passes * self.mini_batches
 
 
 @dataclass
 class ParityConfig:
     every: int = 1
     """Steps between comparisons of the sampler's log-probs with the trainer's; step 1 always."""
-    threshold: float | None = None
-    """Largest difference allowed, nats; none takes 1e-4 in float32, and in bfloat16 0.5."""
+    mean_threshold: float | None = None
+    """Largest mean difference allowed, nats; none takes the default of dtype and device, see
+    ``igrpo_mcore.config.parity_limits``."""
+    quantile_threshold: float | None = None
+    """Largest difference allowed at the 99.9 % quantile, nats; none as above. The maximum is only logged."""
+
+
+@dataclass
+class EvalConfig:
+    path: str | None = None
+    """Problems of ``igrpo eval``, as ``data.path``; none takes the held-out ones of a generated
+    ``data.path``."""
+    split: str = "test"
+    """Split of a hub data set."""
+    problems: int = 64
+    """Problems that are taken, the first ones."""
+    samples: int = 8
+    """Completions a problem, sampled single-shot from q."""
+    temperature: float = 0.6
+    """Sampling temperature (0.6 and top-p 0.95 are the paper's)."""
+    top_p: float = 0.95
+    """Nucleus of the sampling."""
 
 
 @dataclass
@@ -299,5 +348,6 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     parity: ParityConfig = field(default_factory=ParityConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     run: RunConfig = field(default_factory=RunConfig)

@@ -143,15 +143,18 @@ class Policy:
         objective: Objective,
         old_logprobs: dict[int, Tensor] | None = None,
         ref_logprobs: dict[int, Tensor] | None = None,
+        importance: dict[int, Tensor] | None = None,
     ) -> UpdateStats:
         """One optimizer step on Σ weight · objective over the tokens of all sequences.
 
-        ``old_logprobs`` ``None`` means on-policy: the ratio is 1, with its gradient.
+        ``old_logprobs`` ``None`` means on-policy: the ratio is 1, with its gradient. ``ref_logprobs``
+        are what the metric ``kl`` is taken to, and the KL of the objective. ``importance`` weighs each
+        token's objective. All three are fp32 [tokens of the completion] by index in ``sequences``.
 
         Raises:
             UserError: the gradient norm is not finite; weights and optimizer are as before the call.
         """
-        loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs)
+        loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs, importance)
         head_rows = int(metrics.pop("head_rows"))
         with device.megatron_on_cpu():
             # Megatron steps on a NaN norm, so it is looked at first; preparing twice changes nothing
@@ -180,6 +183,7 @@ class Policy:
         objective: Objective,
         old_logprobs: dict[int, Tensor] | None = None,
         ref_logprobs: dict[int, Tensor] | None = None,
+        importance: dict[int, Tensor] | None = None,
     ) -> tuple[float, dict[str, float]]:
         """Forward and backward of ``update`` without its step: gradients stay in ``main_grad``.
 
@@ -208,6 +212,7 @@ class Policy:
                     weight_T=self._spread([m.weight for m in members], row),
                     objective=objective,
                     ref_logprob_T=self._gather(ref_logprobs, row),
+                    importance_T=self._gather(importance, row),
                     sequence_id_T=row.sequence_R,
                     **self._vocabulary(),
                 )

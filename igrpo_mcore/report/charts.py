@@ -56,7 +56,7 @@ class Panel:
     limit: float | None = None
 
 
-def panels(parity_threshold: float | None) -> list[Panel]:
+def panels(parity_limit: float | None) -> list[Panel]:
     """The line charts of the page, in order."""
 
     def both(metric: str, spread: str | None = None) -> tuple[Curve, Curve]:
@@ -111,6 +111,15 @@ def panels(parity_threshold: float | None) -> list[Panel]:
             share=True,
         ),
         Panel("Gain over the chosen draft", (Curve("refinements/gain_over_draft", "reward"),)),
+        Panel(
+            "Hints of a hacked reward",
+            (
+                Curve(
+                    "hacking/expression_share", "rewarded texts that repeat the problem's expression", WARN
+                ),
+                Curve("hacking/distinct_texts", "distinct texts of a group", DRAFTS),
+            ),
+        ),
         Panel("Groups with a gradient", (Curve("groups/with_gradient", "groups"),)),
         Panel(
             "Zero-std groups",
@@ -127,17 +136,21 @@ def panels(parity_threshold: float | None) -> list[Panel]:
             share=True,
         ),
         Panel("Entropy", (Curve("policy/entropy", "entropy"),), unit="nats"),
-        Panel("KL to the reference", (Curve("policy/kl", "KL"),), unit="nats"),
+        Panel("KL to the reference, or to the step's start", (Curve("policy/kl", "KL"),), unit="nats"),
         Panel("Clip fraction", (Curve("policy/clip_fraction", "clipped tokens"),)),
         Panel("Gradient norm", (Curve("policy/grad_norm", "before clipping"),)),
         Panel("Learning rate", (Curve("policy/lr", "learning rate", noisy=False),)),
         Panel("Loss", (Curve("policy/loss", "loss"),)),
         Panel(
             "Sampler–trainer log-prob difference",
-            (Curve("parity/logprob_max_abs_diff", "largest"),),
+            (
+                Curve("parity/logprob_p999_abs_diff", "99.9 % quantile"),
+                Curve("parity/logprob_max_abs_diff", "largest", WARN),
+                Curve("parity/logprob_mean_abs_diff", "mean", DRAFTS),
+            ),
             unit="nats",
             log=True,
-            limit=parity_threshold,
+            limit=parity_limit,
         ),
         Panel(
             "Throughput",

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from igrpo_mcore.report.draft_metrics import draft_metrics
+from igrpo_mcore.report.hacking import distinct_texts, expression_share
 from igrpo_mcore.rewards.form import ResponseForm
 from igrpo_mcore.types import Group, PromptRollout
 
@@ -21,7 +22,8 @@ def rollout_metrics(
     ``groups/zero_std_share``: share of the groups that the update is taken on whose rewards are all
     equal (no gradient), and ``groups/with_gradient``: number of the others;
     ``drafts/overflowed_share``: share of the prompts whose draft did not fit; ``rewards/failures``:
-    reward calls that raised or ran out of time, both stages; and all of ``draft_metrics``.
+    reward calls that raised or ran out of time, both stages; all of ``draft_metrics``; and, of the
+    single-shot completions, the hints of ``igrpo_mcore.report.hacking``.
 
     Plain GRPO (``drafts`` is None) samples its one group under q, as drafts are: ``drafts/…`` is
     then computed from that group too and stays the single-shot figure; ``drafts/overflowed_share`` is None.
@@ -37,6 +39,8 @@ def rollout_metrics(
         "drafts/overflowed_share": _mean([float(rollout.draft_overflowed) for rollout in two_stage]),
         **_stage("refinements", refinements),
         **draft_metrics(rollouts, form or ResponseForm()),
+        "hacking/expression_share": expression_share(drafts),
+        "hacking/distinct_texts": distinct_texts(drafts) if drafts else None,
         "groups/zero_std_share": _mean(flat),
         "groups/with_gradient": float(len(flat) - sum(flat)),
         "rewards/failures": float(sum(len(s.failures) for group in sampled for s in group.scores)),

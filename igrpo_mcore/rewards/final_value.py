@@ -17,7 +17,8 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _SAYS = re.compile(
-    r"=|≈|:(?=\s|$)|\\approx\b|\b(?:is|are|was|were|be|equals?(?: to)?|equal to|gives|get|makes|has|have|so|thus|therefore)\b",
+    r"=|≈|:(?=\s|$)|\\approx\b|\b(?:is|are|was|were|be|equals?(?: to)?|equal to|gives|get|makes|has|have)\b"
+    r"|\b(?:so|thus|therefore)\b",
     re.IGNORECASE,
 )
 _UNIT = re.compile(

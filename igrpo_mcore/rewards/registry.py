@@ -13,6 +13,7 @@ Reward = Callable[[Problem, Completion], float]
 
 REGISTERED = {  # classes made with the ResponseForm
     "accuracy": "igrpo_mcore.rewards.accuracy:AccuracyReward",
+    "reasoning_gym": "igrpo_mcore.rewards.reasoning_gym:ReasoningGymReward",
     "format": "igrpo_mcore.rewards.format:FormatReward",
 }
 

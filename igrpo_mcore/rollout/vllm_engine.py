@@ -99,6 +99,7 @@ class VLLMEngine:
             SamplingParams(
                 n=sampling.num_samples,
                 temperature=sampling.temperature,
+                top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
                 stop_token_ids=list(sampling.stop_token_ids),
                 ignore_eos=True,  # only stop_token_ids decide

@@ -17,6 +17,7 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import Architecture
 from igrpo_mcore.policy.checkpoint import load_model_state, sharded_model_state, sharding_metadata
+from igrpo_mcore.policy.layer_spec import has_transformer_engine
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
@@ -57,6 +58,8 @@ class Policy:
                 chunk.to(self.device)
             self._ddp = wrap_data_parallel(self.chunks)
             self._optimizer = build_optimizer(self._ddp, config.optimizer)
+        # exact for attention; a Mamba state runs through prompt and completion in one go
+        self._shares_prompts = architecture.mamba is None and not has_transformer_engine()
         self.dtype = self.chunks[0].config.params_dtype
         self._offload = OptimizerOffload(self._optimizer, self._ddp)
         self._schedule = build_schedule(self._optimizer, config.optimizer, updates)
@@ -247,7 +250,7 @@ class Policy:
         self, step, sequences: list[TrainingSequence], share: list[list[int]], forward_only: bool
     ) -> None:
         multiple = mpu.get_tensor_model_parallel_world_size()
-        rows = [pack(sequences, members, multiple, self.device) for members in share]
+        rows = [pack(sequences, members, multiple, self.device, self._shares_prompts) for members in share]
         iterators = [iter(rows) for _ in self.chunks]
         several = len(self.chunks) > 1
         get_forward_backward_func()(

@@ -37,7 +37,7 @@ def main() -> None:
     rollouts, _ = trainer.rollout(1)
     seen["rollouts"] = rollouts
     batch = mini_batches(rollouts, 1, trainer.config.objective, trainer.config.rollout)[0]
-    _, measured = trainer.old_logprobs(1, [batch])
+    measured = trainer.gate([batch], trainer.logprobs([batch]))
     seen["parity"] = measured
     hf_config = load_hf_config(trainer.config.model.path)
     whole = WeightSync(trainer.policy.chunks, hf_config, rollout_tp=1, dtype=trainer.policy.dtype)

@@ -146,11 +146,15 @@ def pack(
     )
 
 
-def split_by_tokens(lengths: list[int], parts: int) -> list[list[int]]:
-    """Deal indices to ``parts`` lists of nearly equal token counts, longest first (greedy LPT)."""
+def split_by_tokens(lengths: list[int], parts: int, first: list[bool] | None = None) -> list[list[int]]:
+    """Deal indices to ``parts`` lists of nearly equal token counts, longest first (greedy LPT).
+
+    Those that ``first`` marks are dealt before the others, so that they alone are nearly equal as well.
+    """
+    later = [not f for f in first] if first else [False] * len(lengths)
     totals = [0] * parts
     dealt: list[list[int]] = [[] for _ in range(parts)]
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+    for index in sorted(range(len(lengths)), key=lambda i: (later[i], -lengths[i], i)):
         part = totals.index(min(totals))
         totals[part] += lengths[index]
         dealt[part].append(index)

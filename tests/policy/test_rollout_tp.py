@@ -57,8 +57,8 @@ def test_whole_key_value_heads_go_to_each_rank_or_the_size_is_refused(kv_heads):
     assert {1, 12} <= set(accepted)
 
 
-def test_smollm2_over_three_and_nine_ranks():
-    for tp, rollout_tp in itertools.product((1, 3), (1, 3, 9)):
+def test_smollm2_over_three_ranks():
+    for tp, rollout_tp in itertools.product((1, 3), (1, 3)):
         check(hf_config("llama", **SMOLLM2), rollout_tp, tp)
     with pytest.raises(UserError, match=r"rollout.tp=2 does not divide the attention heads \(9\)"):
         check(hf_config("llama", **SMOLLM2), 2)
@@ -71,6 +71,7 @@ def test_smollm2_over_three_and_nine_ranks():
         (
             "llama",
             {
+                "hidden": 192,
                 "num_attention_heads": 6,
                 "num_key_value_heads": 3,
                 "vocab_size": 151936,

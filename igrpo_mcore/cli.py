@@ -1,4 +1,4 @@
-"""The command line: ``igrpo train | verify | eval | export | import-gguf | config | plan | tiny | bench``."""
+"""The command line; ``igrpo --help`` lists its commands."""
 
 import os
 import sys
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.loading import loading
 from igrpo_mcore.quiet import quiet_libraries
@@ -119,6 +120,21 @@ def import_gguf(
     from igrpo_mcore.weights.gguf import import_gguf as convert
 
     typer.echo(f"{out}: {convert(source, out) / 1e6:.1f} M parameters")
+
+
+@app.command()
+def rescore(
+    runs: Annotated[list[Path], typer.Argument(help="Folders runs/NAME that keep samples.")],
+    accuracy_from: Annotated[
+        AccuracyFrom, typer.Option(help="Where the completions state their answers.")
+    ] = AccuracyFrom.answer_tag,
+) -> None:
+    """Score the kept samples of finished runs by today's accuracy reward, beside what they got then."""
+    from igrpo_mcore.rescore import rescored, summary
+    from igrpo_mcore.rewards.options import RewardOptions
+
+    for run in runs:
+        typer.echo(summary(run, rescored(run, RewardOptions(accuracy_from))))
 
 
 def _in_ranks(

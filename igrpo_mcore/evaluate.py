@@ -15,7 +15,7 @@ from igrpo_mcore.data.problems import held_out_problems
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.parallel import is_main_rank
 from igrpo_mcore.report.draft_metrics import is_right
-from igrpo_mcore.report.hacking import distinct_texts, expression_share
+from igrpo_mcore.report.hacking import hacking_metrics
 from igrpo_mcore.report.records import cannot_write
 from igrpo_mcore.report.run_folder import run_dir
 from igrpo_mcore.rollout.engine import Sampling
@@ -44,7 +44,7 @@ class Evaluation:
     truncated: float
     length: float
     expression_share: float | None
-    distinct_texts: float
+    distinct_texts: float | None
 
     @classmethod
     def of(cls, step: int, groups: Sequence[Group]) -> "Evaluation":
@@ -52,6 +52,7 @@ class Evaluation:
         right = [fmean(is_right(score) for score in group.scores) for group in groups]
         completions = [completion for group in groups for completion in group.completions]
         low, high = interval(right)
+        hints = hacking_metrics(groups)
         return cls(
             step=step,
             problems=len(groups),
@@ -63,8 +64,7 @@ class Evaluation:
             reward=fmean(reward for group in groups for reward in group.rewards),
             truncated=fmean(completion.truncated for completion in completions),
             length=fmean(len(completion.token_ids) for completion in completions),
-            expression_share=expression_share(groups),
-            distinct_texts=distinct_texts(groups),
+            **{name: hints[name] for name in ("expression_share", "distinct_texts")},
         )
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from igrpo_mcore.parity import Parity
 from igrpo_mcore.phases import Phases
 from igrpo_mcore.policy.policy import UpdateStats
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
-from igrpo_mcore.rewards.form import ResponseForm
+from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.rollout.gather import rate
 from igrpo_mcore.rollout.stages import RolloutStats
 from igrpo_mcore.types import PromptRollout
@@ -24,13 +24,13 @@ def step_metrics(
     updates: Sequence[UpdateStats],
     pushed: PushStats,
     phases: Phases,
-    form: ResponseForm,
+    options: RewardOptions,
 ) -> dict[str, float | None]:
     """Everything that a step measured; None is a figure that it does not have."""
     means = {name: fmean(u.metrics[name] for u in updates) for name in updates[0].metrics}
     trained = sum(u.tokens for u in updates)
     return {
-        **rollout_metrics(rollouts, form),
+        **rollout_metrics(rollouts, options),
         "policy/loss": fmean(u.loss for u in updates),
         "policy/entropy": means["entropy"],
         "policy/clip_fraction": means["clip_fraction_low"] + means["clip_fraction_high"],

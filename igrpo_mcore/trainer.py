@@ -15,6 +15,7 @@ from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.objective.batch import mini_batches
+from igrpo_mcore.objective.comparison import same_gradient_note
 from igrpo_mcore.objective.correction import ImportanceWeights
 from igrpo_mcore.parity import Parity
 from igrpo_mcore.phases import Phases
@@ -27,7 +28,7 @@ from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.policy.reference import ReferenceWeights
 from igrpo_mcore.report.run import RunReport
 from igrpo_mcore.report.run_folder import checkpoints_dir
-from igrpo_mcore.rewards.form import ResponseForm
+from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.engine import EngineMemory
 from igrpo_mcore.rollout.gather import merge_parts
@@ -95,8 +96,8 @@ class Trainer:
             bucket_bytes=config.rollout.push_bucket_bytes,
             dtype=self.policy.dtype,
         )
-        self.form = ResponseForm.of(config.reward, self.renderer.opens_thinking)
-        self.rewards = RewardPool(config.reward, self.form) if self.engine.is_first_rank else None
+        self.reward_options = options_of(config.reward, opens_thinking=self.renderer.opens_thinking)
+        self.rewards = RewardPool(config.reward, self.reward_options) if self.engine.is_first_rank else None
         self.scorer = SharedScorer(self.rewards, self.engine.group)
 
     def run(self) -> None:
@@ -109,7 +110,8 @@ class Trainer:
         if is_main_rank():
             self.report = RunReport(self.config, self.decode, first)
             self.report.plan(plan_of_run(self.config, world_size()))
-            self.report.start(self.sync.describe())
+            note = same_gradient_note(self.config)
+            self.report.start(self.sync.describe(), *([note] if note else []))
         signals = StopSignal()
         try:
             self.push()
@@ -174,7 +176,7 @@ class Trainer:
         self.position = Position(step, drawn, self.policy.updates)
         if self.report:
             metrics = step_metrics(
-                rollouts, sampling, measured, importance, updates, pushed, self.phases, self.form
+                rollouts, sampling, measured, importance, updates, pushed, self.phases, self.reward_options
             )
             self.report.step(step, rollouts, metrics)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from igrpo_mcore.config.completion_form import AnswerPlace, FormatStyle
+from igrpo_mcore.config.reward_choices import AccuracyFrom, FormatStyle
 
 
 class Selection(StrEnum):
@@ -198,11 +198,12 @@ class RolloutConfig:
 class RewardConfig:
     weights: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
     """Weight by reward: a registered name, or ``module:function`` of the user's own."""
-    accuracy_from: AnswerPlace = AnswerPlace.answer_tag
-    """Where the answer must stand: in ``<answer>`` tags, in ``\\boxed{}``, or as the last value stated
-    anywhere (tags, then boxes, then the last sentence with a number). No answer there is 0."""
+    accuracy_from: AccuracyFrom = AccuracyFrom.answer_tag
+    """Where accuracy looks for the answer, as the prompt asks: answer_tag (``<answer>…</answer>``),
+    boxed (``\\boxed{…}``) or anywhere (the last value that the text states). No answer there scores 0."""
     format_style: FormatStyle = FormatStyle.paper
-    """paper: ``<think>…</think><answer>…</answer>``, with newlines or not; open_r1: with its newlines."""
+    """The shape that format asks for: paper (``<think>…</think><answer>…</answer>`` with any white space
+    between the parts) or open_r1 (open-r1's pattern, every tag on a line of its own)."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int | None = None

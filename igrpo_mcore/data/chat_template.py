@@ -5,7 +5,7 @@ from typing import Any
 
 import jinja2
 
-from igrpo_mcore.config.completion_form import THINK_OPEN
+from igrpo_mcore.config.reward_choices import THINK_OPEN
 from igrpo_mcore.errors import UserError, one_line
 
 ANSWER_CUE = "\n\nResponse:\n"

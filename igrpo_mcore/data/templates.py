@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from igrpo_mcore.config.completion_form import THINK_CLOSE, THINK_OPEN
+from igrpo_mcore.config.reward_choices import THINK_CLOSE, THINK_OPEN
 from igrpo_mcore.config.schema import DataConfig, DraftOverflow, RolloutConfig
 from igrpo_mcore.data.chat_template import ChatTemplate
 from igrpo_mcore.errors import UserError

@@ -111,19 +111,26 @@ def panels(parity_limit: float | None) -> list[Panel]:
             share=True,
         ),
         Panel("Gain over the chosen draft", (Curve("refinements/gain_over_draft", "reward"),)),
-        Panel(
-            "Hints of a hacked reward",
-            (
-                Curve(
-                    "hacking/expression_share", "rewarded texts that repeat the problem's expression", WARN
-                ),
-                Curve("hacking/distinct_texts", "distinct texts of a group", DRAFTS),
-            ),
-        ),
         Panel("Groups with a gradient", (Curve("groups/with_gradient", "groups"),)),
         Panel(
             "Zero-std groups",
             (Curve("groups/zero_std_share", "share without a gradient"),),
+            share=True,
+        ),
+        Panel(
+            "Hint of hacking: rewarded answers that repeat the problem's expression",
+            (
+                Curve("hacking/drafts_expression_share", "drafts", DRAFTS),
+                Curve("hacking/expression_share", "refinements", REFINEMENTS),
+            ),
+            share=True,
+        ),
+        Panel(
+            "Distinct texts in a group",
+            (
+                Curve("hacking/drafts_distinct_texts", "drafts", DRAFTS),
+                Curve("hacking/distinct_texts", "refinements", REFINEMENTS),
+            ),
             share=True,
         ),
         Panel("Completion length", both("length_mean"), unit="tokens"),

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from igrpo_mcore.rewards.final_value import answer_key
-from igrpo_mcore.rewards.form import ResponseForm
+from igrpo_mcore.rewards.accuracy import FinalAnswer, final_answer_of, same_as_written
+from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.types import Completion, PromptRollout, Score
 
 
-def draft_metrics(rollouts: Sequence[PromptRollout], form: ResponseForm) -> dict[str, float | None]:
+def draft_metrics(rollouts: Sequence[PromptRollout], options: RewardOptions) -> dict[str, float | None]:
     """``drafts/…`` and ``refinements/…`` of docs/metrics.md that set refinements against the chosen draft.
 
     Means are over prompts for drafts and over all refinements for refinements; "right" is ``is_right``.
-    An answer repeats its draft's where ``form`` reads the same number or the same text out of both; one
+    An answer repeats its draft's where ``options`` read the same number or the same text out of both; one
     without an answer repeats nothing. All are None under plain GRPO, and a mean over nothing is None.
 
     ``drafts/best_of_n_expected`` is 1 - (1 - V)^N (arXiv 2602.09000, proposition 3.1) with V a prompt's
@@ -21,7 +21,7 @@ def draft_metrics(rollouts: Sequence[PromptRollout], form: ResponseForm) -> dict
     and V = 1/4: 0.54 for 0.68), as it is concave in V. The unbiased estimate from the same N drafts is
     the observed ``drafts/best_accuracy`` (pass@k at k = n, arXiv 2107.03374), which stands beside it.
     """
-    prompts = [_Refined.of(r, form) for r in rollouts if r.drafts is not None and r.chosen is not None]
+    prompts = [_Refined.of(r, options) for r in rollouts if r.drafts is not None and r.chosen is not None]
     pairs = [(p, score, text) for p in prompts for score, text in p.refinements]
     gains = [score.total - p.chosen.total for p, score, _ in pairs]
 
@@ -40,7 +40,7 @@ def draft_metrics(rollouts: Sequence[PromptRollout], form: ResponseForm) -> dict
         "refinements/equal_draft": _mean([gain == 0 for gain in gains]),
         "refinements/below_draft": _mean([gain < 0 for gain in gains]),
         "refinements/repeat_answer": _mean(
-            [p.answer is not None and p.answer == answer_key(text, form) for p, _, text in pairs]
+            [same_as_written(p.answer, final_answer_of(text, options)) for p, _, text in pairs]
         ),
         "refinements/repeat_text": _mean([p.text.split() == text.split() for p, _, text in pairs]),
         "refinements/accuracy_given_right_draft": accuracy_given(True),
@@ -63,12 +63,12 @@ class _Refined:
 
     chosen: Score
     text: str
-    answer: str | None
+    answer: FinalAnswer | None
     right_drafts: list[bool]
     refinements: list[tuple[Score, str]]
 
     @classmethod
-    def of(cls, rollout: PromptRollout, form: ResponseForm) -> "_Refined":
+    def of(cls, rollout: PromptRollout, options: RewardOptions) -> "_Refined":
         assert rollout.drafts is not None
         assert rollout.chosen is not None
         draft: Completion = rollout.drafts.completions[rollout.chosen]
@@ -76,7 +76,7 @@ class _Refined:
         return cls(
             rollout.drafts.scores[rollout.chosen],
             draft.text,
-            answer_key(draft.text, form),
+            final_answer_of(draft.text, options),
             [is_right(score) for score in rollout.drafts.scores],
             list(zip(rollout.refinements.scores, texts, strict=True)),
         )

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from igrpo_mcore.rewards.form import ResponseForm
+from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.types import Completion, Problem
 
 _LENGTH = struct.Struct("!Q")
@@ -15,11 +15,11 @@ _LENGTH = struct.Struct("!Q")
 
 @dataclass(frozen=True)
 class Setup:
-    """First message to a worker: rewards to load, seconds one call may take, how completions are read."""
+    """First message to a worker: the rewards to load, their options, the seconds one call may take."""
 
     names: tuple[str, ...]
+    options: RewardOptions
     time_limit_s: float
-    form: ResponseForm
 
 
 @dataclass(frozen=True)

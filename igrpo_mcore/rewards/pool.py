@@ -17,8 +17,8 @@ from types import TracebackType
 import igrpo_mcore
 from igrpo_mcore.config.schema import RewardConfig
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.rewards.form import ResponseForm
 from igrpo_mcore.rewards.messages import Job, Loaded, Setup, Verdict, receive, send
+from igrpo_mcore.rewards.options import RewardOptions, options_of
 from igrpo_mcore.rewards.registry import check_name
 from igrpo_mcore.types import Completion, Problem, Score
 
@@ -86,18 +86,18 @@ class RewardPool:
     The processes import neither torch nor the trainer. ``score`` never raises for what a reward does
     and never waits longer than ``config.time_limit_s`` for one call. Use it as a context manager or
     call ``close``; a pool whose owner was killed leaves no process behind either. Without a number
-    given it has ``default_workers`` processes.
+    given it has ``default_workers`` processes. ``options`` of the registered rewards: none takes those of
+    ``config``.
 
     Raises ``UserError`` for a reward that does not exist or cannot be imported.
     """
 
-    def __init__(self, config: RewardConfig, form: ResponseForm | None = None) -> None:
-        """``form`` says how registered rewards read a completion; none takes what ``config`` asks for."""
+    def __init__(self, config: RewardConfig, options: RewardOptions | None = None) -> None:
         self._weights = dict(config.weights)
         self._time_limit_s = config.time_limit_s
         for name in self._weights:
             check_name(name)
-        self._setup = Setup(tuple(self._weights), config.time_limit_s, form or ResponseForm.of(config))
+        self._setup = Setup(tuple(self._weights), options or options_of(config), config.time_limit_s)
         self._logged: set[tuple[str, str]] = set()
         self._failed_starts = 0
         self._selector = selectors.DefaultSelector()

@@ -3,18 +3,19 @@
 import importlib
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.rewards.form import ResponseForm
+from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.types import Completion, Problem
 
 Reward = Callable[[Problem, Completion], float]
 """A reward looks at a problem and one completion and gives a finite number, most often 0 to 1."""
 
-REGISTERED = {  # classes made with the ResponseForm
-    "accuracy": "igrpo_mcore.rewards.accuracy:AccuracyReward",
-    "reasoning_gym": "igrpo_mcore.rewards.reasoning_gym:ReasoningGymReward",
-    "format": "igrpo_mcore.rewards.format:FormatReward",
+REGISTERED = {
+    "accuracy": "igrpo_mcore.rewards.accuracy:accuracy_reward",
+    "reasoning_gym": "igrpo_mcore.rewards.reasoning_gym:reasoning_gym_reward",
+    "format": "igrpo_mcore.rewards.format:format_reward",
 }
 
 
@@ -33,11 +34,13 @@ def check_name(name: str) -> None:
     raise UserError(f"Unknown reward {name!r} in reward.weights; give a name or module:function – {hint}")
 
 
-def load_reward(name: str, form: ResponseForm | None = None) -> Reward:
+def load_reward(name: str, options: RewardOptions | None = None) -> Reward:
     """The function behind ``name``; its module is imported in the calling process.
 
-    A registered one reads completions by ``form`` (none: the defaults); a function of the user's own is
-    called as it is. Raises ``UserError`` where the module cannot be imported or has no such function.
+    A registered reward is given ``options`` as a keyword argument; a function of the user's own, named
+    as ``module:function``, sees the problem and the completion only.
+
+    Raises ``UserError`` where the module cannot be imported or has no such function.
     """
     check_name(name)
     module_name, _, function_name = REGISTERED.get(name, name).partition(":")
@@ -56,4 +59,6 @@ def load_reward(name: str, form: ResponseForm | None = None) -> Reward:
         near = get_close_matches(function_name, functions, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise UserError(f"Reward {name!r}: {module_name} has no function {function_name!r}{hint}")
-    return reward(form or ResponseForm()) if name in REGISTERED else reward
+    if name in REGISTERED and options is not None:
+        return partial(reward, options=options)
+    return reward

@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.config.schema import RewardConfig
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.pool import RewardPool, default_workers
 from igrpo_mcore.types import Completion, Problem, Score
 
@@ -97,6 +99,18 @@ def test_the_built_in_rewards_need_no_heavy_package() -> None:
     assert good == Score(2.0, {"accuracy": 1.0, "format": 1.0, heavy: 0.0}, ())
 
 
+def test_options_reach_the_workers() -> None:
+    weights = {"accuracy": 1.0, "format": 1.0}
+    text = "2+3\n</think>\n<answer>\n\\boxed{5}\n</answer> 6"
+    config = RewardConfig(weights=weights)
+    with RewardPool(config, options_of(config, opens_thinking=True)) as pool:
+        assert score(pool, text, text[:-2]) == [
+            Score(1.0, {"accuracy": 1.0, "format": 0.0}), Score(2.0, {"accuracy": 1.0, "format": 1.0})
+        ]  # fmt: skip
+    with RewardPool(RewardConfig(weights={"accuracy": 1.0}, accuracy_from=AccuracyFrom.anywhere)) as pool:
+        assert [s.total for s in score(pool, "The answer is 5.", "2 + 3")] == [1.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -160,6 +174,7 @@ def test_what_a_hanging_reward_started_ends_with_it(tmp_path: Path) -> None:
 
 PARENT = """
 import sys
+from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.config.schema import RewardConfig
 from igrpo_mcore.rewards.pool import RewardPool, default_workers
 from igrpo_mcore.types import Completion, Problem

@@ -58,12 +58,14 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=4)
     parser.add_argument("--size", type=int, default=8)
     parser.add_argument("--prompt", type=int, nargs=2, default=(50, 70), help="shortest and longest, tokens")
+    parser.add_argument("--micro-batch-tokens", type=int, default=1536)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29613", "RANK": "0", "WORLD_SIZE": "1"}
     config = Config()
     config.model.path, config.model.dtype = str(options.checkpoint), DType.float32
     config.rollout.max_prompt_tokens, config.rollout.max_completion_tokens = options.prompt[1], 96
+    config.train.micro_batch_tokens = options.micro_batch_tokens
     start_process_groups(config.parallel, seed=0)
     hf_config = load_hf_config(config.model.path)
     architecture = architecture_of(hf_config, "float32")

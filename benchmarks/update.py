@@ -76,7 +76,7 @@ def main() -> None:
     load_hf_weights(policy.chunks, options.checkpoint, hf_config)
     policy.weights_loaded()
     sequences = batch(options.groups, options.size, options.prompt, architecture.vocab_size)
-    objective = Objective(temperature=0.7)
+    objective = Objective(kind="reinforce", temperature=0.7)  # a loss that depends on the weights
     onednn, carries = device._onednn_matmul, policy_module.carries_gradient
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     losses: dict[str, float] = {}

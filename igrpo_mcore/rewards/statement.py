@@ -12,10 +12,13 @@ _CUE = re.compile(
     r"answer|result)\b|(?<=[A-Za-z)]):|[A-Za-z\"']:\s|(?<![<>!:])=|≈|\\approx(?![A-Za-z])"
 )
 _APPROXIMATELY = re.compile(r"≈|\\approx(?![A-Za-z])")
-_HEDGE = re.compile(
-    r"\b(?:or|either|neither|nor|maybe|perhaps|possibly|probably|might|could|not|isn't|unless|except|"
-    r"plus|minus|times|divided|multiplied|over|between|least|most|more|less|than|mod|squared|cubed)\b",
-    re.IGNORECASE,
+_HEDGES = (
+    r"or|either|neither|nor|maybe|perhaps|possibly|probably|might|could|not|isn't|unless|except|between|least|"
+    r"most|more|less|than"
+)
+_HEDGE = re.compile(rf"\b(?:{_HEDGES})\b", re.IGNORECASE)
+_NO_UNIT = re.compile(
+    rf"\b(?:{_HEDGES}|plus|minus|times|divided|multiplied|over|mod|squared|cubed)\b", re.IGNORECASE
 )
 _LEAD = re.compile(
     r"^(?:exactly|simply|just|about|approximately|therefore|thus|so|hence|to)\b[\s,:]*", re.IGNORECASE
@@ -124,7 +127,7 @@ def _values(text: str) -> tuple[Value, ...]:
     if "," in joined:
         found.append(read_value(joined, thousands=False))
     without_unit = _UNITS.sub("", joined)
-    if without_unit != joined and not _HEDGE.search(joined[len(without_unit) :].replace("times", "")):
+    if without_unit != joined and not _NO_UNIT.search(joined[len(without_unit) :].replace("times", "")):
         found.append(read_value(without_unit))
     return tuple(dict.fromkeys(value for value in found if value is not None))
 

@@ -35,6 +35,17 @@ SUM, PRODUCT, THREE = (
 )
 
 REFUSED = [
+    *texts(
+        0,
+        "an operation in words",
+        ANYWHERE,
+        PRODUCT,
+        "56",
+        "7 times 8",
+        "The answer is 7 times 8.",
+        "7 times 8 equals",
+        "7 times 8 is 7 times 8.",
+    ),
     *tagged(
         0,
         "an unevaluated sum or difference",
@@ -315,6 +326,16 @@ REFUSED = [
 ]
 
 ACCEPTED = [
+    *texts(
+        1,
+        "an operation in words, then its value",
+        ANYWHERE,
+        PRODUCT,
+        "56",
+        "7 times 8 equals 56.",
+        "7 multiplied by 8 is 56.",
+        "7 * 8 equals 56, so 7 times 8 is 56.",
+    ),
     *tagged(
         1,
         "one number",

@@ -26,6 +26,7 @@ from igrpo_mcore.device import has_cuda
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.loading import loading
 from igrpo_mcore.rollout.engine import EngineMemory, Sampling
+from igrpo_mcore.rollout.tied_head import tied_heads
 from igrpo_mcore.types import Completion
 
 CPU_BLOCK_SIZE = 32
@@ -68,6 +69,7 @@ class VLLMEngine:
 
         self.group: dist.ProcessGroup = get_tp_group().cpu_group
         self._model = self._llm.llm_engine.model_executor.driver_worker.worker.model_runner.get_model()
+        self._tied_heads = tied_heads(self._model)
 
     @property
     def model(self):
@@ -118,6 +120,7 @@ class VLLMEngine:
 
         vLLM repacks weights at load, so only its layerwise reload is right, and that with every
         weight; it skips some unknown names and only warns of missing ones, hence the checks here.
+        A tied head has no weight of its own to be pushed, so it is refreshed here.
         """
         expected = self._expected_weights()
         seen: set[str] = set()
@@ -136,6 +139,8 @@ class VLLMEngine:
                 raise ValueError(f"vLLM expects {len(missing)} weights that were not pushed: {missing[:8]}")
 
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": checked()})
+        for tied in self._tied_heads:
+            tied.refresh()
         self._llm.reset_prefix_cache()
 
     def sleep(self) -> None:
@@ -155,7 +160,7 @@ class VLLMEngine:
         if dist.is_initialized():
             dist.barrier()
         self._llm.llm_engine.engine_core.shutdown()
-        del self._llm, self._model
+        del self._llm, self._model, self._tied_heads
         gc.collect()
 
     def _expected_weights(self) -> set[str]:

@@ -8,6 +8,8 @@ from igrpo_mcore.weights.rules import HFTensor, Rule
 
 EMBEDDING = "embedding.word_embeddings.weight"
 OUTPUT = "output_layer.weight"
+HEAD = "lm_head.weight"
+"""What Hugging Face calls the head; of a tied one no checkpoint need hold a copy."""
 
 
 @dataclass(frozen=True)

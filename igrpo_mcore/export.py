@@ -70,7 +70,7 @@ def export_checkpoint(config: Config, checkpoint: Path, out: Path, dtype: "torch
     architecture = architecture_of(hf_config, config.model.dtype)
     check_layout(architecture, config.parallel, 1, world_size())
     start_process_groups(config.parallel, config.train.seed)
-    longest = config.rollout.max_prompt_tokens + config.rollout.max_completion_tokens
+    longest = config.rollout.longest_sequence
     chunks = build_model(architecture, config.parallel, config.model, longest)
     load_parameters(chunks, checkpoint)
     written = export_hf(chunks, hf_config, config.model.path, out, dtype)

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from igrpo_mcore import device
+from igrpo_mcore.objective.correction import ImportanceWeights
 from igrpo_mcore.parity import Parity
 from igrpo_mcore.phases import Phases
 from igrpo_mcore.policy.policy import UpdateStats
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
+from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.rollout.gather import rate
 from igrpo_mcore.rollout.stages import RolloutStats
 from igrpo_mcore.types import PromptRollout
@@ -18,24 +20,29 @@ def step_metrics(
     rollouts: Sequence[PromptRollout],
     sampling: RolloutStats,
     parity: Parity | None,
+    importance: ImportanceWeights | None,
     updates: Sequence[UpdateStats],
     pushed: PushStats,
     phases: Phases,
+    options: RewardOptions,
 ) -> dict[str, float | None]:
     """Everything that a step measured; None is a figure that it does not have."""
     means = {name: fmean(u.metrics[name] for u in updates) for name in updates[0].metrics}
     trained = sum(u.tokens for u in updates)
     return {
-        **rollout_metrics(rollouts),
+        **rollout_metrics(rollouts, options),
         "policy/loss": fmean(u.loss for u in updates),
         "policy/entropy": means["entropy"],
         "policy/clip_fraction": means["clip_fraction_low"] + means["clip_fraction_high"],
         "policy/kl": means["kl"],
         "policy/grad_norm": fmean(u.grad_norm for u in updates),
         "policy/lr": updates[-1].lr,
-        "policy/head_rows_share": sum(u.head_rows for u in updates) / trained,
+        "policy/head_rows_share": sum(u.head_rows for u in updates) / max(1, trained),
+        "policy/trained_share": trained / sum(u.batch_tokens for u in updates),
         "parity/logprob_max_abs_diff": parity.max_abs_diff if parity else None,
+        "parity/logprob_p999_abs_diff": parity.quantile_abs_diff if parity else None,
         "parity/logprob_mean_abs_diff": parity.mean_abs_diff if parity else None,
+        **(importance.metrics() if importance else {}),
         "time/drafts_s": sampling.drafts.seconds,
         "time/draft_rewards_s": sampling.draft_rewards.seconds,
         "time/refinements_s": sampling.refinements.seconds,

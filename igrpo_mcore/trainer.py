@@ -7,13 +7,16 @@ from igrpo_kernels import Objective
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from igrpo_mcore import parity
+from igrpo_mcore import device, parity
 from igrpo_mcore.collective import gather_objects
-from igrpo_mcore.config.schema import Config, Resume
+from igrpo_mcore.config.parity_limits import limits_of
+from igrpo_mcore.config.schema import Config, Correction, Resume
 from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.objective.batch import mini_batches
+from igrpo_mcore.objective.comparison import same_gradient_note
+from igrpo_mcore.objective.correction import ImportanceWeights
 from igrpo_mcore.parity import Parity
 from igrpo_mcore.phases import Phases
 from igrpo_mcore.planning.run import plan_of_run
@@ -25,6 +28,7 @@ from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.policy.reference import ReferenceWeights
 from igrpo_mcore.report.run import RunReport
 from igrpo_mcore.report.run_folder import checkpoints_dir
+from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.engine import EngineMemory
 from igrpo_mcore.rollout.gather import merge_parts
@@ -73,7 +77,7 @@ class Trainer:
         self.phases = Phases()
 
         start_process_groups(config.parallel, config.train.seed)
-        self.policy = Policy(config, architecture, config.train.steps * config.train.mini_batches)
+        self.policy = Policy(config, architecture, config.train.steps * config.train.updates_per_step)
         load_hf_weights(self.policy.chunks, resolve_checkpoint(config.model.path), hf_config)
         self.policy.weights_loaded()
         self.reference = ReferenceWeights(self.policy.chunks) if config.objective.kl_coef else None
@@ -92,7 +96,8 @@ class Trainer:
             bucket_bytes=config.rollout.push_bucket_bytes,
             dtype=self.policy.dtype,
         )
-        self.rewards = RewardPool(config.reward) if self.engine.is_first_rank else None
+        self.reward_options = options_of(config.reward, opens_thinking=self.renderer.opens_thinking)
+        self.rewards = RewardPool(config.reward, self.reward_options) if self.engine.is_first_rank else None
         self.scorer = SharedScorer(self.rewards, self.engine.group)
 
     def run(self) -> None:
@@ -105,7 +110,8 @@ class Trainer:
         if is_main_rank():
             self.report = RunReport(self.config, self.decode, first)
             self.report.plan(plan_of_run(self.config, world_size()))
-            self.report.start(self.sync.describe())
+            note = same_gradient_note(self.config)
+            self.report.start(self.sync.describe(), *([note] if note else []))
         signals = StopSignal()
         try:
             self.push()
@@ -136,23 +142,42 @@ class Trainer:
         with self.phases("step"):
             with self.phases("rollout"):
                 rollouts, sampling = self.rollout(step)
-            with self.phases("sleep"):
-                self.engine.sleep()
             batches = mini_batches(
                 rollouts, self.config.train.mini_batches, self.config.objective, self.config.rollout
             )
-            old_logprobs, measured = self.old_logprobs(step, batches)
-            ref_logprobs = self.reference_logprobs(batches)
+            due = step == 1 or step % self.config.parity.every == 0
+            old = self.logprobs(batches) if due else None
+            measured = self.gate(batches, old) if old else None  # while the engine still has its weights
+            with self.phases("sleep"):
+                self.engine.sleep()
+            off_policy = self.config.train.updates_per_step > 1
+            corrected = self.config.objective.correction != Correction.none
+            if old is None and (off_policy or corrected):
+                old = self.logprobs(batches)
+            importance = (
+                ImportanceWeights.of(batches, old, self.config.objective) if old and corrected else None
+            )
+            ref = self.reference_logprobs(batches)
             with self.phases("update"):
                 updates = [
-                    self.policy.update(batch, self.objective, old, ref)
-                    for batch, old, ref in zip(batches, old_logprobs, ref_logprobs, strict=True)
+                    self.policy.update(
+                        batch,
+                        self.objective,
+                        old[i] if old and off_policy else None,
+                        # without a reference the KL that is logged is to the policy of the step's start
+                        ref[i] if ref else old[i] if old and off_policy else None,
+                        importance.weights[i] if importance else None,
+                    )
+                    for _ in range(self.config.train.passes)
+                    for i, batch in enumerate(batches)
                 ]
             pushed = self.push()
         drawn = self.position.problems + self.config.train.prompts_per_step
         self.position = Position(step, drawn, self.policy.updates)
         if self.report:
-            metrics = step_metrics(rollouts, sampling, measured, updates, pushed, self.phases)
+            metrics = step_metrics(
+                rollouts, sampling, measured, importance, updates, pushed, self.phases, self.reward_options
+            )
             self.report.step(step, rollouts, metrics)
 
     # ---- the phases ---------------------------------------------------------------------------
@@ -177,35 +202,29 @@ class Trainer:
             parts = gather_objects((mine, rollouts, stats) if self.engine.is_first_rank else None)
         return merge_parts([part for part in parts if part is not None])
 
-    def old_logprobs(
-        self, step: int, batches: list[list[TrainingSequence]]
-    ) -> tuple[list[dict[int, Tensor] | None], Parity | None]:
-        """log π_old of every mini-batch, and the parity gate on them.
-
-        With one mini-batch the update is on-policy and needs none; they are then computed only on
-        the steps where the gate is due.
-        """
-        due = step == 1 or step % self.config.parity.every == 0
-        if not due and len(batches) == 1:
-            return [None], None
+    def logprobs(self, batches: list[list[TrainingSequence]]) -> list[dict[int, Tensor]]:
+        """log π_old of every mini-batch: this rank's share, by index."""
         with self.phases("logprobs"):
-            found = [self.policy.logprobs(batch) for batch in batches]
-            measured = parity.compare(batches, found) if due else None
-        if measured and measured.max_abs_diff > parity.threshold_of(self.config):
-            parity.refuse(measured, parity.threshold_of(self.config), self.suspects())
-        return (list(found) if len(batches) > 1 else [None]), measured
+            return [self.policy.logprobs(batch) for batch in batches]
+
+    def gate(self, batches: list[list[TrainingSequence]], logprobs: list[dict[int, Tensor]]) -> Parity:
+        """Compare with the sampler's log-probs; a run whose samples the trainer does not agree with ends."""
+        measured = parity.compare(batches, logprobs)
+        config = self.config
+        limits = limits_of(config.parity, config.model.dtype, device.has_cuda())
+        if not measured.within(limits):
+            parity.refuse(measured, limits, self.suspects())
+        return measured
 
     def suspects(self) -> list[str]:
         """The tensors that differ between policy and engine, by checksum and bit by bit."""
-        if self.engine.asleep:
-            return []
         found = verify_weights(self.sync, engine_model=self.engine.model).mismatches
         return sorted({mismatch.tensor for mismatch in found})
 
-    def reference_logprobs(self, batches: list[list[TrainingSequence]]) -> list[dict[int, Tensor] | None]:
+    def reference_logprobs(self, batches: list[list[TrainingSequence]]) -> list[dict[int, Tensor]] | None:
         """log π_ref of every mini-batch; nothing is computed where β = 0."""
         if self.reference is None:
-            return [None] * len(batches)
+            return None
         with self.phases("ref_logprobs"), self.reference.active():
             return [self.policy.logprobs(batch) for batch in batches]
 

@@ -14,6 +14,8 @@ class Problem:
     id: str
     problem: str
     answer: str
+    entry: str = ""
+    """What a generated problem's own verifier wants to know of it, as JSON."""
 
 
 @dataclass(frozen=True)

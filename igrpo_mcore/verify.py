@@ -1,6 +1,7 @@
 """``igrpo verify``: load, reshard, push, and prove that the sampler holds the trainer's weights."""
 
-from igrpo_mcore import parity
+from igrpo_mcore import device, parity
+from igrpo_mcore.config.parity_limits import QUANTILE, limits_of
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.objective.batch import mini_batches
@@ -17,7 +18,7 @@ def verify(config: Config, *, of_run: bool) -> None:
     which are also compared with the Hugging Face files.
 
     Raises:
-        UserError: a tensor differs anywhere on its way, the log-probs differ above the threshold, or
+        UserError: a tensor differs anywhere on its way, the log-probs differ above the limits, or
             the run has no checkpoint.
     """
     config.checkpoint.resume = Resume.auto if of_run else Resume.never
@@ -30,18 +31,19 @@ def verify(config: Config, *, of_run: bool) -> None:
     rollouts, _ = trainer.rollout(trainer.position.step + 1)
     batches = mini_batches(rollouts, 1, config.objective, config.rollout)
     measured = parity.compare(batches, [trainer.policy.logprobs(batch) for batch in batches])
-    threshold = parity.threshold_of(config)
+    limits = limits_of(config.parity, config.model.dtype, device.has_cuda())
     if is_main_rank():
         print(f"weights of {trainer.checkpoints.latest() if of_run else source}")
         print(checked.table())
         print(
-            f"log-probs   largest difference {measured.max_abs_diff:.2e}, mean {measured.mean_abs_diff:.2e} "
-            f"(threshold {threshold:g})",
+            f"log-probs   largest difference {measured.max_abs_diff:.2e}, {100 * QUANTILE:g} % quantile "
+            f"{measured.quantile_abs_diff:.2e} (limit {limits.quantile:g}), mean "
+            f"{measured.mean_abs_diff:.2e} (limit {limits.mean:g})",
             flush=True,
         )
     names = sorted({mismatch.tensor for mismatch in checked.mismatches})
-    if measured.max_abs_diff > threshold:
-        parity.refuse(measured, threshold, names)
+    if not measured.within(limits):
+        parity.refuse(measured, limits, names)
     if names:
         raise UserError(f"these tensors differ on their way to the sampler: {', '.join(names)}")
     trainer.close()

@@ -13,6 +13,8 @@ from igrpo_mcore.config.validate import validate
 from igrpo_mcore.errors import UserError, one_line
 
 BASE_KEY = "base"
+TABLES = ("reward.weights", "data.options")
+"""Options that are tables of the user's own keys."""
 
 
 def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Config:
@@ -77,7 +79,7 @@ def _flat_keys(layer: DictConfig, prefix: str = "") -> list[str]:
     keys = []
     for key in map(str, layer):
         name = f"{prefix}{key}"
-        if name != "reward.weights" and OmegaConf.is_dict(layer._get_node(key)):
+        if name not in TABLES and OmegaConf.is_dict(layer._get_node(key)):
             keys += _flat_keys(layer[key], f"{name}.")
         else:
             keys.append(name)

@@ -6,8 +6,11 @@ field is its documentation, unit included; ``igrpo config RECIPE`` prints the re
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from omegaconf import MISSING
+
+from igrpo_mcore.config.reward_choices import AccuracyFrom, FormatStyle
 
 
 class Selection(StrEnum):
@@ -20,7 +23,7 @@ class Selection(StrEnum):
 
 
 class DraftOverflow(StrEnum):
-    """What happens to a draft that would push q' over ``rollout.max_prompt_tokens``."""
+    """What happens to a draft that would push q' over ``rollout.max_refinement_prompt_tokens``."""
 
     truncate = "truncate"
     drop = "drop"
@@ -42,11 +45,19 @@ class Aggregation(StrEnum):
 
 
 class AdvantageStd(StrEnum):
-    """Divisor of the group-relative advantage."""
+    """Divisor of the group-relative advantage; see ``igrpo_mcore.objective.advantages``."""
 
-    population = "population"
     sample = "sample"
+    population = "population"
     none = "none"
+
+
+class Correction(StrEnum):
+    """Importance weights of the sampler's samples; see ``igrpo_mcore.objective.correction``."""
+
+    none = "none"
+    token = "token"
+    sequence = "sequence"
 
 
 class DType(StrEnum):
@@ -101,17 +112,28 @@ class ParallelConfig:
 @dataclass
 class DataConfig:
     path: str = MISSING
-    """JSONL or Parquet file, or a Hugging Face data set id."""
+    """JSONL or Parquet file, a Hugging Face data set id, or ``reasoning_gym:TASK,TASK…`` for problems that
+    reasoning-gym generates."""
     split: str = "train"
     """Split of a hub data set."""
     problem_field: str = "problem"
     """Column that holds the problem text."""
     answer_field: str = "answer"
     """Column that holds the reference answer."""
+    size: int = 1000
+    """Problems that each generated task is asked for; equal texts are kept once."""
+    seed: int = 0
+    """Seed of generated problems."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of generated tasks, ``{task: {option: value}}``, as reasoning-gym names them."""
     shuffle: bool = True
     """Reshuffle each epoch, by ``train.seed``."""
     system_prompt: str | None = None
     """System message; none sends only the problem as the user's message."""
+    chat_template: str | None = None
+    """Chat template (Jinja), its text or the path of a .jinja file, for a base model or in place of the
+    checkpoint's. It also writes the tokens that open a sequence. None takes the checkpoint's; without
+    any, prompts are plain text that ends in ``igrpo_mcore.data.templates.ANSWER_CUE``."""
 
 
 @dataclass
@@ -127,9 +149,12 @@ class RolloutConfig:
     temperature: float = 0.7
     """Sampling temperature; the objective's log-probs are taken at the same temperature."""
     max_prompt_tokens: int = 1024
-    """Budget of q' (prompt with its draft), tokens. A bare prompt over it is an error."""
+    """Budget of the bare prompt q, tokens; a longer one is an error."""
     max_completion_tokens: int = 4096
     """Budget of a completion, tokens."""
+    max_refinement_prompt_tokens: int | None = None
+    """Budget of q' (prompt with its draft), tokens; none leaves room for the longest prompt, the longest
+    draft and the text of ``draft_template``, see ``refinement_prompt_budget``."""
     draft_overflow: DraftOverflow = DraftOverflow.truncate
     """A draft that does not fit: keep its last tokens that do, or leave it out (q' = q). Counted."""
     keep_draft_thinking: bool = True
@@ -148,27 +173,54 @@ class RolloutConfig:
     enforce_eager: bool = False
     """No CUDA graphs (always so on the CPU)."""
 
+    @property
+    def refinement_prompt_budget(self) -> int:
+        """Tokens that q' may have. The template's own text counts at one token a UTF-8 byte, which no
+        byte-level vocabulary exceeds."""
+        if self.max_refinement_prompt_tokens is not None:
+            return self.max_refinement_prompt_tokens
+        around = self.draft_template.replace("{problem}", "").replace("{draft}", "")
+        return self.max_prompt_tokens + self.max_completion_tokens + len(around.encode())
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt: q', or q under plain GRPO, which has no other."""
+        plain = self.selection == Selection.none
+        return self.max_prompt_tokens if plain else self.refinement_prompt_budget
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of the longest prompt with the longest completion."""
+        return self.longest_prompt + self.max_completion_tokens
+
 
 @dataclass
 class RewardConfig:
     weights: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
     """Weight by reward: a registered name, or ``module:function`` of the user's own."""
+    accuracy_from: AccuracyFrom = AccuracyFrom.answer_tag
+    """Where accuracy looks for the answer, as the prompt asks: answer_tag (``<answer>…</answer>``),
+    boxed (``\\boxed{…}``) or anywhere (the last value that the text states). No answer there scores 0."""
+    format_style: FormatStyle = FormatStyle.paper
+    """The shape that format asks for: paper (``<think>…</think><answer>…</answer>`` with any white space
+    between the parts) or open_r1 (open-r1's pattern, every tag on a line of its own)."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
-    workers: int = 1
-    """Worker processes a rollout engine."""
+    workers: int | None = None
+    """Worker processes a rollout engine; none takes the machine's cores divided by its ranks, 1 to 4."""
 
 
 @dataclass
 class ObjectiveConfig:
     kind: ObjectiveKind = ObjectiveKind.clip
     """clip (GRPO, iGRPO, DAPO, Dr. GRPO), reinforce (RGRA), cispo, gspo."""
-    clip_low: float = 0.2
-    """Ratios below 1 - clip_low are clipped."""
+    clip_low: float | None = 0.2
+    """Ratios below 1 - clip_low are clipped; none sets no lower bound, as CISPO was published."""
     clip_high: float = 0.2
     """Ratios above 1 + clip_high are clipped."""
     dual_clip: float | None = None
-    """Lower bound c of the objective for negative advantages (dual clip), none for off."""
+    """Lower bound c of the objective for negative advantages (dual clip; kinds clip and gspo), none for
+    off."""
     kl_coef: float = 0.0
     """beta; 0 skips the reference entirely."""
     kl_kind: str = "k3"
@@ -178,8 +230,14 @@ class ObjectiveConfig:
     aggregation: Aggregation = Aggregation.sequence
     """sequence: mean over a sequence's tokens, then over the group (paper); token: mean over all
     tokens of the batch (DAPO); fixed_length: sum over tokens / max_completion_tokens (Dr. GRPO)."""
-    advantage_std: AdvantageStd = AdvantageStd.population
-    """Divisor of the centred reward; none gives Dr. GRPO's advantage."""
+    advantage_std: AdvantageStd = AdvantageStd.sample
+    """Divisor of the centred reward: the std with n - 1 degrees of freedom (paper, section 3.1), with n,
+    or none (Dr. GRPO's advantage)."""
+    correction: Correction = Correction.none
+    """Truncated importance weights min(π_old / π_sampler, correction_cap) on the objective: of each token,
+    or of the whole sequence. Costs a log-prob pass a step where there is only one update."""
+    correction_cap: float = 2.0
+    """C of the truncated weights."""
     draft_weight: float = 0.0
     """Weight of the GRPO loss of the draft group under q, an extension of ours (0 is the paper)."""
 
@@ -213,18 +271,46 @@ class TrainConfig:
     prompts_per_step: int = 16
     """S, problems a step over all ranks."""
     mini_batches: int = 1
-    """Optimizer updates a step; the paper takes 1."""
+    """Parts that a step's prompts are dealt to, one optimizer update each; the paper takes 1."""
+    passes: int = 1
+    """Times that the update goes over a step's samples (PPO's epochs); the paper takes 1. A step makes
+    passes x mini_batches updates."""
     micro_batch_tokens: int = 8192
     """Token budget of a packed micro-batch on one data-parallel rank; a longer sequence gets a
     micro-batch of its own."""
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates that a step makes of its samples."""
+        return self.passes * self.mini_batches
 
 
 @dataclass
 class ParityConfig:
     every: int = 1
     """Steps between comparisons of the sampler's log-probs with the trainer's; step 1 always."""
-    threshold: float | None = None
-    """Largest difference allowed, nats; none takes 1e-4 in float32, and in bfloat16 0.5."""
+    mean_threshold: float | None = None
+    """Largest mean difference allowed, nats; none takes the default of dtype and device, see
+    ``igrpo_mcore.config.parity_limits``."""
+    quantile_threshold: float | None = None
+    """Largest difference allowed at the 99.9 % quantile, nats; none as above. The maximum is only logged."""
+
+
+@dataclass
+class EvalConfig:
+    path: str | None = None
+    """Problems of ``igrpo eval``, as ``data.path``; none takes the held-out ones of a generated
+    ``data.path``."""
+    split: str = "test"
+    """Split of a hub data set."""
+    problems: int = 64
+    """Problems that are taken, the first ones."""
+    samples: int = 8
+    """Completions a problem, sampled single-shot from q."""
+    temperature: float = 0.6
+    """Sampling temperature (0.6 and top-p 0.95 are the paper's)."""
+    top_p: float = 0.95
+    """Nucleus of the sampling."""
 
 
 @dataclass
@@ -263,5 +349,6 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     parity: ParityConfig = field(default_factory=ParityConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     run: RunConfig = field(default_factory=RunConfig)

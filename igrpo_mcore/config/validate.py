@@ -1,7 +1,15 @@
-"""Combinations of options that cannot work, refused before anything starts."""
+"""Values and combinations of options that cannot work, refused before anything starts."""
 
-from igrpo_mcore.config.schema import AdvantageStd, Config, ObjectiveKind, Selection
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+
+from igrpo_mcore.config.schema import Config, ObjectiveKind, Selection
 from igrpo_mcore.errors import UserError
+
+LONGEST_TIME_LIMIT_S = 86400.0
+LARGEST_SEED = 2**31 - 1
+"""Seeds of numpy end at 2**32 and ranks add to theirs."""
 
 
 def _at_least(config: Config, minimum: float, *names: str) -> None:
@@ -16,8 +24,36 @@ def _above(config: Config, bound: float, *names: str) -> None:
     for name in names:
         section, field = name.split(".")
         value = getattr(getattr(config, section), field)
-        if not value > bound:
+        if value is not None and not value > bound:
             raise UserError(f"{name}={value} must be above {bound:g}")
+
+
+def _at_most(config: Config, maximum: float, *names: str) -> None:
+    for name in names:
+        section, field = name.split(".")
+        value = getattr(getattr(config, section), field)
+        if not value <= maximum:
+            raise UserError(f"{name}={value} must be at most {maximum:.10g}")
+
+
+def _finite(config: Config) -> None:
+    for name, value in _floats(config):
+        if not math.isfinite(value):
+            section, option, *of_a_table = name.split(".", 2)
+            default = 1.0 if of_a_table else getattr(getattr(Config(), section), option)
+            would_do = "null" if default is None else default
+            raise UserError(f"{name}={value} must be a finite number, for example {would_do}")
+
+
+def _floats(config: Config) -> Iterator[tuple[str, float]]:
+    """Every option that is a float, by its dotted name."""
+    for section in fields(config):
+        options = getattr(config, section.name)
+        for option in fields(options):
+            value = getattr(options, option.name)
+            for name, number in value.items() if isinstance(value, dict) else [("", value)]:
+                if isinstance(number, float):
+                    yield f"{section.name}.{option.name}{name and '.'}{name}", number
 
 
 def validate(config: Config) -> None:
@@ -26,17 +62,28 @@ def validate(config: Config) -> None:
     Raises:
         UserError: naming the field and a value that would do.
     """
+    _finite(config)
     _at_least(config, 1, "parallel.tp", "parallel.pp", "parallel.cp", "parallel.ep", "parallel.vpp")
     _at_least(config, 1, "parallel.dp", "rollout.tp", "train.steps", "train.prompts_per_step")
     _at_least(config, 1, "train.mini_batches", "train.micro_batch_tokens", "parity.every", "reward.workers")
     _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens")
     _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
-    _at_least(config, 1, "rollout.push_bucket_bytes")
-    _at_least(config, 1, "checkpoint.keep")
+    _at_least(config, 1, "rollout.push_bucket_bytes", "rollout.kv_cache_bytes")
+    _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
+    _at_least(config, 0, "data.seed", "eval.temperature")
+    _above(config, 0, "eval.top_p")
+    _at_most(config, 1, "eval.top_p")
+    _at_most(config, LARGEST_SEED, "data.seed")
     _at_least(config, 0, "checkpoint.every")
     _at_least(config, 0, "rollout.num_drafts", "objective.kl_coef", "objective.draft_weight", "train.seed")
     _at_least(config, 0, "optimizer.weight_decay", "optimizer.warmup_ratio", "run.samples_per_step")
+    _at_least(config, 0, "objective.clip_high", "objective.entropy_coef")
+    _at_least(config, 0, "optimizer.beta1", "optimizer.beta2")
     _above(config, 0, "rollout.temperature", "optimizer.lr", "optimizer.grad_clip", "reward.time_limit_s")
+    _above(config, 0, "optimizer.eps", "parity.mean_threshold", "parity.quantile_threshold")
+    _above(config, 0, "objective.correction_cap")
+    _at_most(config, LONGEST_TIME_LIMIT_S, "reward.time_limit_s")
+    _at_most(config, LARGEST_SEED, "train.seed")
 
     rollout, objective, train = config.rollout, config.objective, config.train
     if rollout.selection != Selection.none and rollout.num_drafts < 1:
@@ -51,6 +98,17 @@ def validate(config: Config) -> None:
         )
     if rollout.selection == Selection.none and objective.draft_weight:
         raise UserError("objective.draft_weight needs drafts; set rollout.selection=best or draft_weight=0")
+    budget = rollout.max_refinement_prompt_tokens
+    if budget is not None and budget < rollout.max_prompt_tokens:
+        raise UserError(
+            f"rollout.max_refinement_prompt_tokens={budget} must be at least rollout.max_prompt_tokens="
+            f"{rollout.max_prompt_tokens}: a draft that is left out leaves the bare prompt"
+        )
+    for name in ("beta1", "beta2"):
+        if not getattr(config.optimizer, name) < 1:
+            raise UserError(
+                f"optimizer.{name}={getattr(config.optimizer, name)} must lie in [0, 1), for example 0.9"
+            )
     if not 0 <= config.optimizer.warmup_ratio < 1:
         raise UserError(f"optimizer.warmup_ratio={config.optimizer.warmup_ratio} must lie in [0, 1)")
     if not 0 <= config.optimizer.min_lr_ratio <= 1:
@@ -64,15 +122,19 @@ def validate(config: Config) -> None:
         )
     if objective.kl_kind not in ("k1", "k2", "k3"):
         raise UserError(f"objective.kl_kind={objective.kl_kind} must be k1, k2 or k3")
-    if not 0 <= objective.clip_low < 1 or objective.clip_high < 0:
+    if objective.clip_low is not None and not 0 <= objective.clip_low < 1:
         raise UserError(
-            f"objective.clip_low={objective.clip_low} must lie in [0, 1) and clip_high="
-            f"{objective.clip_high} at or above 0"
+            f"objective.clip_low={objective.clip_low} must lie in [0, 1); set null for no lower bound"
         )
-    if objective.dual_clip is not None and (objective.kind != ObjectiveKind.clip or objective.dual_clip <= 1):
-        raise UserError("objective.dual_clip must be above 1 and needs objective.kind=clip")
-    if objective.advantage_std == AdvantageStd.sample and rollout.num_refinements < 2:
-        raise UserError("objective.advantage_std=sample needs rollout.num_refinements of 2 or more")
+    if objective.dual_clip is not None:
+        if objective.kind not in (ObjectiveKind.clip, ObjectiveKind.gspo):
+            raise UserError(
+                f"objective.dual_clip has no meaning for objective.kind={objective.kind}; set null"
+            )
+        if objective.dual_clip <= 1:
+            raise UserError(
+                f"objective.dual_clip={objective.dual_clip} must be above 1, or null for off; for example 3"
+            )
     for field in ("{problem}", "{draft}"):
         if field not in rollout.draft_template:
             raise UserError(

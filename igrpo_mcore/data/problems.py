@@ -3,16 +3,19 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from igrpo_mcore.config.schema import DataConfig
+from igrpo_mcore.config.schema import Config, DataConfig
 from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.types import Problem
 
 ID_COLUMN = "id"
 JSONL_SUFFIXES = (".jsonl", ".json", ".ndjson")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+GENERATED = "reasoning_gym:"
+"""Begins a ``data.path`` that names reasoning-gym tasks."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 Row = tuple[int, str, dict[str, Any]]
@@ -25,12 +28,35 @@ def load_problems(config: DataConfig) -> list[Problem]:
     A problem's id is its ``id`` column where there is one, otherwise its line (JSONL) or row number,
     from 1. Numbers are accepted as answers. Raises ``UserError`` for a missing or unreadable file, a
     line that is not a JSON object, a row without problem or answer, and a set without rows; the
-    message names the file and the line.
+    message names the file and the line. A ``reasoning_gym:`` path is generated, see ``generated``.
     """
+    if config.path.startswith(GENERATED):
+        from igrpo_mcore.data.generated import generated  # reasoning-gym is an extra
+
+        return generated(config, held_out=False)
     problems = [_problem(row, config) for row in _rows(config)]
     if not problems:
         raise UserError(f"{config.path} holds no problems: add at least one, or point data.path elsewhere.")
     return problems
+
+
+def held_out_problems(config: Config) -> list[Problem]:
+    """The first ``eval.problems`` problems of ``eval.path``, else those that a generated ``data.path`` holds
+    out.
+
+    Raises:
+        UserError: as ``load_problems``, and where there is neither.
+    """
+    data, options = config.data, config.eval
+    if options.path is not None:
+        return load_problems(replace(data, path=options.path, split=options.split))[: options.problems]
+    if not data.path.startswith(GENERATED):
+        raise UserError(
+            f"no held-out problems of data.path={data.path} are known; set eval.path to a set of them"
+        )
+    from igrpo_mcore.data.generated import generated
+
+    return generated(data, held_out=True)[: options.problems]
 
 
 def _rows(config: DataConfig) -> Iterator[Row]:

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from igrpo_mcore.config.reward_choices import THINK_CLOSE, THINK_OPEN
 from igrpo_mcore.config.schema import DataConfig, DraftOverflow, RolloutConfig
+from igrpo_mcore.data.chat_template import ChatTemplate
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.types import Completion, Problem, Prompt
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 # Some tokenizers list these as special; they are part of what a draft says.
 RESPONSE_TAGS = {THINK_OPEN, THINK_CLOSE, "<answer>", "</answer>"}
 
@@ -15,19 +16,27 @@ class PromptRenderer:
     """q and q' = Concat(q, d̂) (arXiv 2602.09000, section 3) through the tokenizer's chat template.
 
     The user's message is the problem in stage 1 and ``rollout.draft_template`` in stage 2; the system
-    message is ``data.system_prompt`` where given. A tokenizer without a chat template (a base model)
-    gets the messages' plain text, joined by blank lines, with the special tokens that it adds itself.
+    message is ``data.system_prompt`` where given. Without a chat template (a base model) a prompt is the
+    messages' plain text, joined by blank lines, and a cue to answer; see ``ChatTemplate``.
 
-    Raises ``UserError`` where ``rollout.draft_template`` does not have the two fields.
+    Raises ``UserError`` where ``rollout.draft_template`` does not have the two fields, or the chat
+    template cannot be used.
     """
 
     def __init__(self, tokenizer: Any, data: DataConfig, rollout: RolloutConfig) -> None:
         self._tokenizer = tokenizer
-        self._data = data
+        self._system = [{"role": "system", "content": data.system_prompt}] if data.system_prompt else []
         self._rollout = rollout
         _check_template(rollout.draft_template)
+        roles = ("system", "user") if self._system else ("user",)
+        self._chat = ChatTemplate(tokenizer, data.chat_template, roles)
         # Control tokens spelled out inside a draft would end the user's turn: they are left out.
         self._control_tokens = [t for t in tokenizer.all_special_tokens if t and t not in RESPONSE_TAGS]
+
+    @property
+    def opens_thinking(self) -> bool:
+        """Whether prompts end in ``<think>``, so that completions begin inside the thinking."""
+        return self._chat.opens_thinking
 
     def first(self, problem: Problem) -> Prompt:
         """q. Raises ``UserError`` where it is longer than ``rollout.max_prompt_tokens``."""
@@ -41,14 +50,14 @@ class PromptRenderer:
         return Prompt(problem, token_ids)
 
     def second(self, problem: Problem, draft: Completion) -> tuple[Prompt, bool]:
-        """q', at most ``rollout.max_prompt_tokens`` long, and whether the draft overflowed that budget.
+        """q', at most ``rollout.refinement_prompt_budget`` long, and whether the draft overflowed it.
 
         A draft that overflows is cut to its last tokens that fit (``truncate``) or left out
         (``drop``: q' = q, as it is where not one token fits).
         """
         text = self._draft_text(draft)
         token_ids = self._with_draft(problem, text)
-        budget = self._rollout.max_prompt_tokens
+        budget = self._rollout.refinement_prompt_budget
         if len(token_ids) <= budget:
             return Prompt(problem, token_ids), False
         if self._rollout.draft_overflow == DraftOverflow.truncate:
@@ -76,10 +85,13 @@ class PromptRenderer:
     def _draft_text(self, draft: Completion) -> str:
         """What of the draft goes into q'.
 
-        With ``rollout.keep_draft_thinking=false`` that is what follows the last ``</think>``: nothing
-        where a ``<think>`` was never closed, and all of a draft without either tag.
+        Where the chat template opened ``<think>``, the tag is put back in front. With
+        ``rollout.keep_draft_thinking=false`` it is what follows the last ``</think>``: nothing where a
+        ``<think>`` was never closed, and all of a draft without either tag.
         """
         text = draft.text
+        if self._chat.opens_thinking and not text.lstrip().startswith(THINK_OPEN):
+            text = f"{THINK_OPEN}\n{text}"
         if not self._rollout.keep_draft_thinking:
             _, closed, after = text.rpartition(THINK_CLOSE)
             text = after if closed or THINK_OPEN not in text else ""
@@ -88,14 +100,7 @@ class PromptRenderer:
         return text.strip()
 
     def _encode(self, user_message: str) -> tuple[int, ...]:
-        messages = [{"role": "user", "content": user_message}]
-        if self._data.system_prompt is not None:
-            messages.insert(0, {"role": "system", "content": self._data.system_prompt})
-        if self._tokenizer.chat_template is None:
-            text = "\n\n".join(message["content"] for message in messages)
-            return tuple(self._tokenizer(text)["input_ids"])
-        encoded = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-        return tuple(encoded["input_ids"])
+        return self._chat.encode([*self._system, {"role": "user", "content": user_message}])
 
 
 def _check_template(template: str) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from igrpo_mcore.config.schema import AdvantageStd
 
 
-def group_advantages(rewards: Sequence[float], std: AdvantageStd = AdvantageStd.population) -> list[float]:
-    """Â_j = (R_j - mean) / std over one group's rewards; all 0 where the group's std is 0.
+def group_advantages(rewards: Sequence[float], std: AdvantageStd = AdvantageStd.sample) -> list[float]:
+    """Â_j = (R_j - mean) / std over one group's n rewards; all 0 where they are equal, as in a group of one.
 
-    Source: iGRPO (arXiv 2602.09000), eq. of the stage-2 advantage; the paper leaves the kind of std
-    open (ours: population). ``AdvantageStd.none`` only centres (Dr. GRPO). ``sample`` of a group of
-    one is 0.
+    ``sample`` divides the squares by n - 1: the std of iGRPO (arXiv 2602.09000, section 3.1). ``population``
+    divides them by n, which makes Â larger by sqrt(n / (n - 1)), 1.155 at n = 4. ``none`` only centres
+    (Dr. GRPO, arXiv 2503.20783). Nothing is added to the std; TRL, the trainer of the paper's time,
+    adds 1e-4, which at a std of 0.5 makes its Â smaller by 0.02 %.
     """
     count = len(rewards)
     mean = math.fsum(rewards) / count

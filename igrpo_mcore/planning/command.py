@@ -84,11 +84,11 @@ def notes_of(step: PlannedStep) -> list[str]:
     """What a reader should know beside the numbers."""
     notes = []
     rollout = step.config.rollout
-    longest = rollout.max_prompt_tokens + rollout.max_completion_tokens
+    longest = rollout.longest_sequence
     positions = step.model.hf_config.max_position_embeddings
     if longest > positions:
         notes.append(
-            f"rollout.max_prompt_tokens + rollout.max_completion_tokens = {longest} exceeds the checkpoint's "
+            f"the longest prompt and completion are {longest} tokens, over the checkpoint's "
             f"max_position_embeddings {positions}: `igrpo train` refuses that"
         )
     if step.config.train.micro_batch_tokens < longest:

@@ -94,7 +94,7 @@ def engine_bytes(model: PlannedModel, config: Config, gpu: GPU) -> EngineBytes:
     weights = engine_weight_bytes(model, rollout.tp)
     activations = activation_bytes(a, config, gpu)
     graphs = 0 if rollout.enforce_eager else GRAPHS_BYTES
-    longest = rollout.max_prompt_tokens + rollout.max_completion_tokens
+    longest = rollout.longest_sequence
     return EngineBytes(
         requested=requested,
         weights=weights,

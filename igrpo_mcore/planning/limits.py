@@ -13,7 +13,7 @@ FRACTION_STEP = 0.01
 class Limits:
     """Each alone, all else as in the recipe; none where not even the smallest value fits.
 
-    ``sequence_tokens`` is prompt budget plus the largest ``rollout.max_completion_tokens``, at most
+    ``sequence_tokens`` is the longest prompt with the largest ``rollout.max_completion_tokens``, at most
     the checkpoint's positions; ``smallest_fraction`` is what the engine needs to start.
     """
 
@@ -53,7 +53,7 @@ def micro_batch_limit(step: PlannedStep) -> int | None:
     """Tokens, a multiple of 256; at most what a rank is given a mini-batch, at full length."""
     rollout, train = step.config.rollout, step.config.train
     group = rollout.num_refinements + rollout.num_drafts
-    longest = rollout.max_prompt_tokens + rollout.max_completion_tokens
+    longest = rollout.longest_sequence
     whole = train.prompts_per_step // train.mini_batches * group * longest // step.layout.dp
     found = _largest(
         1,
@@ -64,15 +64,18 @@ def micro_batch_limit(step: PlannedStep) -> int | None:
 
 
 def sequence_limit(step: PlannedStep) -> int | None:
-    """Tokens of prompt and completion, the prompt budget as it is."""
-    prompt = step.config.rollout.max_prompt_tokens
+    """Tokens of the longest prompt with its completion; the prompt's budget follows where it is derived."""
     positions = step.model.hf_config.max_position_embeddings
-    found = _largest(
-        1,
-        (positions - prompt) // TOKEN_STEP,
-        lambda n: replanned(step, {"rollout.max_completion_tokens": n * TOKEN_STEP}).fits,
-    )
-    return prompt + found * TOKEN_STEP if found else None
+
+    def options(n: int) -> dict:
+        return {"rollout.max_completion_tokens": n * TOKEN_STEP}
+
+    def fits(n: int) -> bool:
+        longest = changed(step.config, options(n)).rollout.longest_sequence
+        return longest <= positions and replanned(step, options(n)).fits
+
+    found = _largest(1, positions // TOKEN_STEP, fits)
+    return changed(step.config, options(found)).rollout.longest_sequence if found else None
 
 
 def fraction_limits(step: PlannedStep) -> tuple[float | None, float | None]:

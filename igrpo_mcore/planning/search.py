@@ -89,7 +89,7 @@ def search(step: PlannedStep, world: int | None = None, count: int = 5) -> list[
     """
     world = world or step.layout.world
     config, node = step.config, step.layout.gpus_per_node
-    longest = config.rollout.max_prompt_tokens + config.rollout.max_completion_tokens
+    longest = config.rollout.longest_sequence
     budgets = sorted({config.train.micro_batch_tokens, longest})
     found: list[Proposal] = []
     for layout in legal_layouts(config, step.model.architecture, world, node):

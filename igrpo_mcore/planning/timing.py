@@ -8,7 +8,7 @@ Mamba (arXiv 2405.21060, section 6); backward twice the forward, full recomputat
 
 from dataclasses import dataclass
 
-from igrpo_mcore.config.schema import Config, Recompute
+from igrpo_mcore.config.schema import Config, Correction, Recompute
 from igrpo_mcore.planning.activations import SCAN_CHUNK
 from igrpo_mcore.planning.catalogue import PlannedModel
 from igrpo_mcore.planning.engine import EngineBytes, kv_bytes_per_token, sequence_bytes, state_bytes
@@ -112,7 +112,8 @@ def update_seconds(
     reduce = reduce_bytes / _link(layout, gpu, layout.world, efficiency)
     # read main copy, moments and gradient, write all but the gradient, then the 16-bit copy
     optimizer = 2 * trainer.optimizer / (gpu.memory_gb_s * 1e9 * efficiency.optimizer_bandwidth)
-    return compute * bubble + config.train.mini_batches * (reduce + optimizer), forward * bubble
+    updates = config.train.passes * compute * bubble + config.train.updates_per_step * (reduce + optimizer)
+    return updates, forward * bubble
 
 
 def _link(layout: Layout, gpu: GPU, ranks: int, efficiency: Efficiency) -> float:
@@ -144,8 +145,9 @@ def time_plan(
         for stage in rollout_stages(config, lengths)
     }
     update, forward = update_seconds(model, config, layout, gpu, lengths, efficiency)
-    # with one mini-batch old log-probs are computed only where the parity gate is due
-    passes = 1.0 if config.train.mini_batches > 1 else 1 / config.parity.every
+    # with one update and no correction old log-probs are computed only where the parity gate is due
+    needed = config.train.updates_per_step > 1 or config.objective.correction != Correction.none
+    passes = 1.0 if needed else 1 / config.parity.every
     passes += 1.0 if config.objective.kl_coef else 0.0
     return TimePlan(
         drafts=sampled.get("drafts", 0.0),

@@ -49,7 +49,7 @@ def rollout_stages(config: Config, lengths: Lengths) -> list[RolloutStage]:
     if rollout.selection == Selection.none:
         samples = rollout.num_drafts + rollout.num_refinements
         return [RolloutStage("refinements", prompts, samples, lengths.prompt, lengths.completion)]
-    second = min(rollout.max_prompt_tokens, lengths.prompt + lengths.completion)
+    second = min(rollout.longest_prompt, lengths.prompt + lengths.completion)
     return [
         RolloutStage("drafts", prompts, rollout.num_drafts, lengths.prompt, lengths.completion),
         RolloutStage("refinements", prompts, rollout.num_refinements, second, lengths.completion),
@@ -83,7 +83,7 @@ def largest_micro_batch(config: Config, tp: int) -> int:
     """Most tokens that one micro-batch can hold: the budget, one sequence of the greatest length where
     that is more, and never more than a whole mini-batch."""
     rollout = config.rollout
-    longest = rollout.max_prompt_tokens + rollout.max_completion_tokens
+    longest = rollout.longest_sequence
     groups = rollout.num_refinements + rollout.num_drafts  # drafts train too with draft_weight
     whole = config.train.prompts_per_step // config.train.mini_batches * groups * longest
     return -(-max(min(config.train.micro_batch_tokens, whole), longest) // tp) * tp

@@ -4,12 +4,14 @@ Norms are never fused into the following linear layer, so that parameter names a
 paths and one weight table a family serves both.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
 from megatron.core.models.hybrid.hybrid_block import HybridStack, HybridStackSubmodules
+from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.ssm import mamba_mixer
 from megatron.core.ssm.mamba_layer import MambaLayer, MambaLayerSubmodules
 from megatron.core.ssm.mamba_mixer import MambaMixer, MambaMixerSubmodules
@@ -24,12 +26,19 @@ from megatron.core.transformer.transformer_layer import TransformerLayer, Transf
 from torch import Tensor, nn
 
 from igrpo_mcore.policy.mamba_scan import TorchMambaMixer
-from igrpo_mcore.policy.packing import PaddedView
+from igrpo_mcore.policy.packing import PaddedView, SharedPromptView
 
 try:
     from megatron.core.extensions.transformer_engine import HAVE_TE
 except ImportError:
     HAVE_TE = False
+
+
+@dataclass
+class RowParams(PackedSeqParams):
+    """Megatron's description of a packed row, and ours of the prompts that it shares."""
+
+    view: SharedPromptView | None = None
 
 
 class TorchRMSNorm(nn.RMSNorm):
@@ -73,7 +82,7 @@ class TorchAttention(MegatronModule):
             q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True, scale=self.scale)
             return out.permute(2, 0, 1, 3).flatten(2)
-        view = PaddedView(packed_seq_params.cu_seqlens_q, query.shape[0])
+        view = packed_seq_params.view or PaddedView(packed_seq_params.cu_seqlens_q, query.shape[0])
         q, k, v = (view.pad(x).transpose(1, 2) for x in (query, key, value))
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True, scale=self.scale)
         return view.unpad(out.transpose(1, 2)).flatten(1)
@@ -89,10 +98,15 @@ class LocalHybridStack(HybridStack):
             self.final_norm = TorchRMSNorm(config, config.hidden_size, eps=config.layernorm_epsilon)
 
 
+def has_transformer_engine() -> bool:
+    """Whether layers are Transformer Engine's, whose attention takes no row with shared prompts."""
+    return HAVE_TE and torch.cuda.is_available()
+
+
 def hybrid_spec(qk_norm: bool) -> ModuleSpec:
     """The stack of Mamba, attention and MLP layers; ``qk_norm`` adds Qwen3's norms of q and k."""
     stack: type[HybridStack]
-    if HAVE_TE and torch.cuda.is_available():
+    if has_transformer_engine():
         from megatron.core.extensions.transformer_engine import (
             TEColumnParallelLinear,
             TEDotProductAttention,

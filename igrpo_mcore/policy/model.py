@@ -1,19 +1,21 @@
 """Build the policy's model chunks from an architecture: TransformerConfig, then HybridModel."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from megatron.core import parallel_state, tensor_parallel
 from megatron.core.activations import squared_relu
 from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 from megatron.core.models.hybrid.hybrid_model import HybridModel
-from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.tensor_parallel.layers import linear_with_grad_accumulation_and_async_allreduce
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from igrpo_mcore.config.schema import ModelConfig, ParallelConfig
 from igrpo_mcore.policy.architecture import Architecture, padded_vocab_size, pipeline_pattern
-from igrpo_mcore.policy.layer_spec import hybrid_spec
+from igrpo_mcore.policy.layer_spec import RowParams, hybrid_spec
 from igrpo_mcore.policy.packing import PackedRow
 
 
@@ -85,23 +87,37 @@ class PolicyModel(HybridModel):
         most rows need no logits.
         """
         total = row.tokens_T.numel()
-        packed = PackedSeqParams(
+        packed = RowParams(
             qkv_format="thd",
             cu_seqlens_q=row.cu_seqlens,
             cu_seqlens_kv=row.cu_seqlens,
             max_seqlen_q=row.longest,
             max_seqlen_kv=row.longest,
             total_tokens=total,
+            view=row.view,
         )
         last = bool(self.post_process)  # type: ignore[has-type]
         self.post_process = False  # the decoder keeps its own: final norm runs
         try:
-            hidden = super().forward(
-                row.tokens_T[None], row.positions_T[None], None, packed_seq_params=packed
-            )
+            with self._rotary_of(row):
+                hidden = super().forward(
+                    row.tokens_T[None], row.positions_T[None], None, packed_seq_params=packed
+                )
         finally:
             self.post_process = last
         return self._head(hidden, row.rows_R) if last else hidden
+
+    @contextmanager
+    def _rotary_of(self, row: PackedRow) -> Iterator[None]:
+        """Where prompts are shared, rotary angles by ``positions_T``; Megatron counts from each boundary."""
+        if row.view is None or self.position_embedding_type == "none":
+            yield
+            return
+        hook = self.rotary_pos_emb.register_forward_hook(lambda *call: call[-1][row.positions_T])
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _head(self, hidden: Tensor, rows_R: Tensor) -> Tensor:
         group = self.pg_collection.tp

@@ -17,6 +17,7 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import Architecture
 from igrpo_mcore.policy.checkpoint import load_model_state, sharded_model_state, sharding_metadata
+from igrpo_mcore.policy.layer_spec import has_transformer_engine
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
@@ -28,14 +29,25 @@ MEAN_METRICS = ("clip_fraction_low", "clip_fraction_high", "kl", "neg_log_ratio"
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """One optimizer update. ``metrics`` are means over all response tokens of the batch."""
+    """One optimizer update.
+
+    ``tokens`` are of the sequences that carry a gradient, ``batch_tokens`` of all; ``metrics`` are means
+    over the response tokens of the former (0 where there are none).
+    """
 
     loss: float
     grad_norm: float
     lr: float
     tokens: int
+    batch_tokens: int
     head_rows: int
     metrics: dict[str, float]
+
+
+def carries_gradient(sequence: TrainingSequence, objective: Objective) -> bool:
+    """False where every term of the sequence's loss is 0 for any weights, as in a group of equal rewards."""
+    other_terms = objective.kl_coef != 0 or objective.entropy_coef != 0
+    return sequence.weight != 0 and (sequence.advantage != 0 or other_terms)
 
 
 class Policy:
@@ -50,13 +62,15 @@ class Policy:
         self._options = config
         self.architecture = architecture
         self.device = device.current_device()
-        longest = config.rollout.max_prompt_tokens + config.rollout.max_completion_tokens
+        longest = config.rollout.longest_sequence
         with device.megatron_on_cpu():
             self.chunks = build_model(architecture, config.parallel, config.model, longest)
             for chunk in self.chunks:
                 chunk.to(self.device)
             self._ddp = wrap_data_parallel(self.chunks)
             self._optimizer = build_optimizer(self._ddp, config.optimizer)
+        # exact for attention; a Mamba state runs through prompt and completion in one go
+        self._shares_prompts = architecture.mamba is None and not has_transformer_engine()
         self.dtype = self.chunks[0].config.params_dtype
         self._offload = OptimizerOffload(self._optimizer, self._ddp)
         self._schedule = build_schedule(self._optimizer, config.optimizer, updates)
@@ -143,15 +157,23 @@ class Policy:
         objective: Objective,
         old_logprobs: dict[int, Tensor] | None = None,
         ref_logprobs: dict[int, Tensor] | None = None,
+        importance: dict[int, Tensor] | None = None,
     ) -> UpdateStats:
         """One optimizer step on Σ weight · objective over the tokens of all sequences.
 
-        ``old_logprobs`` ``None`` means on-policy: the ratio is 1, with its gradient.
+        ``old_logprobs`` ``None`` means on-policy: the ratio is 1, with its gradient. ``ref_logprobs``
+        are what the metric ``kl`` is taken to, and the KL of the objective. ``importance`` weighs each
+        token's objective. All three are fp32 [tokens of the completion] by index in ``sequences``.
+
+        Sequences without a gradient (``carries_gradient``) are left out of forward and backward, which
+        changes neither loss nor gradient. Where that is all of them the step is taken with a gradient
+        of 0: moments decay, and the schedule and ``updates`` go on.
 
         Raises:
             UserError: the gradient norm is not finite; weights and optimizer are as before the call.
         """
-        loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs)
+        loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs, importance)
+        head_rows = int(metrics.pop("head_rows"))
         with device.megatron_on_cpu():
             # Megatron steps on a NaN norm, so it is looked at first; preparing twice changes nothing
             self._optimizer.prepare_grads()
@@ -168,8 +190,9 @@ class Policy:
             loss=loss,
             grad_norm=grad_norm,
             lr=self._optimizer.param_groups[0]["lr"],
-            tokens=sum(len(s) for s in sequences),
-            head_rows=sum(len(s.completion_ids) for s in sequences),
+            tokens=sum(len(s) for s in sequences if carries_gradient(s, objective)),
+            batch_tokens=sum(len(s) for s in sequences),
+            head_rows=head_rows,
             metrics=metrics,
         )
 
@@ -179,17 +202,19 @@ class Policy:
         objective: Objective,
         old_logprobs: dict[int, Tensor] | None = None,
         ref_logprobs: dict[int, Tensor] | None = None,
+        importance: dict[int, Tensor] | None = None,
     ) -> tuple[float, dict[str, float]]:
         """Forward and backward of ``update`` without its step: gradients stay in ``main_grad``.
 
         Returns:
-            The loss and the token-weighted mean metrics, the same on every rank.
+            The loss, the token-weighted mean metrics and ``head_rows``, the rows that left the LM head
+            in all data-parallel ranks; the same on every rank.
         """
         self.restore_optimizer()
         for chunk in self._ddp:
             chunk.zero_grad_buffer()
         self._optimizer.zero_grad()
-        share = self._share(sequences)
+        share = self._share(sequences, [carries_gradient(s, objective) for s in sequences])
         scale = len(share) * self._dp_group.size()  # Megatron divides by both
         collected: list[dict[str, Tensor]] = []
 
@@ -206,10 +231,12 @@ class Policy:
                     weight_T=self._spread([m.weight for m in members], row),
                     objective=objective,
                     ref_logprob_T=self._gather(ref_logprobs, row),
+                    importance_T=self._gather(importance, row),
                     sequence_id_T=row.sequence_R,
                     **self._vocabulary(),
                 )
-                collected.append({"loss": result.loss.detach(), **result.metrics})
+                rows = torch.tensor(float(logits_RV.shape[0]))
+                collected.append({"loss": result.loss.detach(), "head_rows": rows, **result.metrics})
                 return result.loss * scale, {}
 
             return model(row), loss
@@ -220,14 +247,19 @@ class Policy:
 
     # ---- plumbing -----------------------------------------------------------------------------
 
-    def _share(self, sequences: list[TrainingSequence]) -> list[list[int]]:
-        """Micro-batches of this rank, equally many on every rank (short ones get empty rows)."""
+    def _share(self, sequences: list[TrainingSequence], wanted: list[bool] | None = None) -> list[list[int]]:
+        """Micro-batches of this rank, equally many (at least one) on every rank: short ones get empty rows.
+
+        ``wanted`` leaves sequences out. It has no say in which rank a sequence falls to: a rank's
+        log-probs are those of the sequences that it updates on.
+        """
         lengths = [len(s) for s in sequences]
         budget = self._options.train.micro_batch_tokens
+        dealt = split_by_tokens(lengths, self._dp_group.size(), first=[s.advantage != 0 for s in sequences])
         parts = [
-            micro_batches(lengths, part, budget) for part in split_by_tokens(lengths, self._dp_group.size())
+            micro_batches(lengths, [i for i in part if wanted is None or wanted[i]], budget) for part in dealt
         ]
-        count = max(len(part) for part in parts)
+        count = max(1, *map(len, parts))
         # the interleaved schedule asks for a multiple of the pipeline size
         pp = mpu.get_pipeline_model_parallel_world_size()
         if len(self.chunks) > 1:
@@ -239,7 +271,7 @@ class Policy:
         self, step, sequences: list[TrainingSequence], share: list[list[int]], forward_only: bool
     ) -> None:
         multiple = mpu.get_tensor_model_parallel_world_size()
-        rows = [pack(sequences, members, multiple, self.device) for members in share]
+        rows = [pack(sequences, members, multiple, self.device, self._shares_prompts) for members in share]
         iterators = [iter(rows) for _ in self.chunks]
         several = len(self.chunks) > 1
         get_forward_backward_func()(
@@ -274,12 +306,13 @@ class Policy:
 
     def _reduce(self, collected: list[dict[str, Tensor]]) -> tuple[float, dict[str, float]]:
         """Token-weighted means over micro-batches and data-parallel ranks, from the last stage to all."""
-        sums = torch.zeros(len(MEAN_METRICS) + 2, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(len(MEAN_METRICS) + 3, dtype=torch.float64, device=self.device)
         for entry in collected:
             tokens = float(entry["tokens"])
             if tokens:
                 means = torch.stack([entry[name].double() for name in MEAN_METRICS])
                 sums[: len(MEAN_METRICS)] += tokens * means.to(self.device)
+            sums[-3] += float(entry["head_rows"])
             sums[-2] += tokens
             sums[-1] += float(entry["loss"])
         if self._last_stage:
@@ -290,4 +323,4 @@ class Policy:
             )
         tokens = max(float(sums[-2]), 1.0)
         averages = {name: float(sums[i]) / tokens for i, name in enumerate(MEAN_METRICS)}
-        return float(sums[-1]), averages
+        return float(sums[-1]), averages | {"head_rows": float(sums[-3])}

@@ -56,7 +56,7 @@ class Panel:
     limit: float | None = None
 
 
-def panels(parity_threshold: float | None) -> list[Panel]:
+def panels(parity_limit: float | None) -> list[Panel]:
     """The line charts of the page, in order."""
 
     def both(metric: str, spread: str | None = None) -> tuple[Curve, Curve]:
@@ -69,8 +69,68 @@ def panels(parity_threshold: float | None) -> list[Panel]:
         Panel("Reward, mean ± std", both("reward_mean", "reward_std")),
         Panel("Accuracy", both("accuracy"), share=True),
         Panel(
+            "Draft chosen, by reward",
+            (
+                Curve("drafts/reward_mean", "mean draft", DRAFTS),
+                Curve("drafts/chosen_reward", "chosen draft", NEUTRAL),
+                Curve("refinements/reward_mean", "mean refinement", REFINEMENTS),
+            ),
+        ),
+        Panel(
+            "Best of the drafts, by accuracy",
+            (
+                Curve("drafts/best_accuracy", "observed", DRAFTS),
+                Curve("drafts/best_of_n_expected", "1 - (1 - V)^N", NEUTRAL),
+                Curve("drafts/chosen_accuracy", "chosen draft", REFINEMENTS),
+            ),
+            share=True,
+        ),
+        Panel(
+            "Refinements against their draft",
+            (
+                Curve("refinements/beat_draft", "beat", "#3f9b6c"),
+                Curve("refinements/equal_draft", "equal"),
+                Curve("refinements/below_draft", "below", WARN),
+            ),
+            share=True,
+        ),
+        Panel(
+            "Refinements that repeat their draft",
+            (
+                Curve("refinements/repeat_answer", "its answer", REFINEMENTS),
+                Curve("refinements/repeat_text", "its text"),
+            ),
+            share=True,
+        ),
+        Panel(
+            "Accuracy of refinements, by draft",
+            (
+                Curve("refinements/accuracy_given_right_draft", "right draft", "#3f9b6c"),
+                Curve("refinements/accuracy_given_wrong_draft", "wrong draft", WARN),
+            ),
+            share=True,
+        ),
+        Panel("Gain over the chosen draft", (Curve("refinements/gain_over_draft", "reward"),)),
+        Panel("Groups with a gradient", (Curve("groups/with_gradient", "groups"),)),
+        Panel(
             "Zero-std groups",
             (Curve("groups/zero_std_share", "share without a gradient"),),
+            share=True,
+        ),
+        Panel(
+            "Hint of hacking: rewarded answers that repeat the problem's expression",
+            (
+                Curve("hacking/drafts_expression_share", "drafts", DRAFTS),
+                Curve("hacking/expression_share", "refinements", REFINEMENTS),
+            ),
+            share=True,
+        ),
+        Panel(
+            "Distinct texts in a group",
+            (
+                Curve("hacking/drafts_distinct_texts", "drafts", DRAFTS),
+                Curve("hacking/distinct_texts", "refinements", REFINEMENTS),
+            ),
             share=True,
         ),
         Panel("Completion length", both("length_mean"), unit="tokens"),
@@ -83,17 +143,21 @@ def panels(parity_threshold: float | None) -> list[Panel]:
             share=True,
         ),
         Panel("Entropy", (Curve("policy/entropy", "entropy"),), unit="nats"),
-        Panel("KL to the reference", (Curve("policy/kl", "KL"),), unit="nats"),
+        Panel("KL to the reference, or to the step's start", (Curve("policy/kl", "KL"),), unit="nats"),
         Panel("Clip fraction", (Curve("policy/clip_fraction", "clipped tokens"),)),
         Panel("Gradient norm", (Curve("policy/grad_norm", "before clipping"),)),
         Panel("Learning rate", (Curve("policy/lr", "learning rate", noisy=False),)),
         Panel("Loss", (Curve("policy/loss", "loss"),)),
         Panel(
             "Sampler–trainer log-prob difference",
-            (Curve("parity/logprob_max_abs_diff", "largest"),),
+            (
+                Curve("parity/logprob_p999_abs_diff", "99.9 % quantile"),
+                Curve("parity/logprob_max_abs_diff", "largest", WARN),
+                Curve("parity/logprob_mean_abs_diff", "mean", DRAFTS),
+            ),
             unit="nats",
             log=True,
-            limit=parity_threshold,
+            limit=parity_limit,
         ),
         Panel(
             "Throughput",

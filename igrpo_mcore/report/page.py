@@ -14,6 +14,8 @@ from typing import Any
 import jinja2
 from omegaconf import OmegaConf
 
+from igrpo_mcore.config.parity_limits import limits_of
+from igrpo_mcore.config.schema import DType, ParityConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.report.charts import draw, draw_phases, panels
 from igrpo_mcore.report.plan_table import plan_table
@@ -60,10 +62,10 @@ def write_report(run_dir: Path) -> Path:
 def _content(run_dir: Path) -> dict[str, Any]:
     records = read_metrics(run_dir)
     config_text, config = _config(run_dir / CONFIG_FILE)
-    threshold = _parity_threshold(config)
+    limit = _parity_limit(config, on_gpu=any("memory/step_gib" in record for record in records))
     charts = [
         Chart(panel.title, panel.unit, svg)
-        for panel in panels(threshold)
+        for panel in panels(limit)
         if (svg := draw(panel, records)) is not None
     ]
     return {
@@ -72,7 +74,7 @@ def _content(run_dir: Path) -> dict[str, Any]:
         "steps_planned": config.get("train", {}).get("steps"),
         "model": config.get("model", {}).get("path", "–"),
         "summary": summarize(records),
-        "threshold": threshold,
+        "parity_limit": limit,
         "charts": charts,
         "phases": draw_phases(records),
         "plan": plan_table(run_dir, records),
@@ -93,14 +95,16 @@ def _config(path: Path) -> tuple[str, dict[str, Any]]:
     return text, {str(key): value for key, value in resolved.items()}
 
 
-def _parity_threshold(config: Mapping[str, Any]) -> float | None:
-    """The limit that the run was held to; None where there is no configuration."""
-    chosen = config.get("parity", {}).get("threshold")
-    if not config or chosen is not None:
-        return chosen
-    from igrpo_mcore.parity import DEFAULT_THRESHOLD  # imports torch, which the page does without
-
-    return DEFAULT_THRESHOLD.get(config.get("model", {}).get("dtype", ""))
+def _parity_limit(config: Mapping[str, Any], on_gpu: bool) -> float | None:
+    """The quantile's limit that the run was held to; None where no configuration says."""
+    dtype = config.get("model", {}).get("dtype")
+    if dtype is None:
+        return None
+    parity = config.get("parity", {})
+    options = ParityConfig(
+        mean_threshold=parity.get("mean_threshold"), quantile_threshold=parity.get("quantile_threshold")
+    )
+    return limits_of(options, DType(dtype), on_gpu).quantile
 
 
 def _versions(path: Path) -> dict[str, Any]:

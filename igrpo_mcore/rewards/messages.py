@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.types import Completion, Problem
 
 _LENGTH = struct.Struct("!Q")
@@ -14,9 +15,10 @@ _LENGTH = struct.Struct("!Q")
 
 @dataclass(frozen=True)
 class Setup:
-    """First message to a worker: the rewards to load and the seconds one call may take."""
+    """First message to a worker: the rewards to load, their options, the seconds one call may take."""
 
     names: tuple[str, ...]
+    options: RewardOptions
     time_limit_s: float
 
 

@@ -18,6 +18,7 @@ import igrpo_mcore
 from igrpo_mcore.config.schema import RewardConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.rewards.messages import Job, Loaded, Setup, Verdict, receive, send
+from igrpo_mcore.rewards.options import RewardOptions, options_of
 from igrpo_mcore.rewards.registry import check_name
 from igrpo_mcore.types import Completion, Problem, Score
 
@@ -30,6 +31,8 @@ MAX_FAILED_STARTS = 3
 MAX_LOGGED = 20
 """Distinct failure messages logged for one reward."""
 EXIT_GRACE_S = 0.5
+MOST_WORKERS = 4
+"""Workers by default: each imports the rewards anew (sympy for the accuracy)."""
 
 
 class _Worker:
@@ -70,27 +73,36 @@ class _Worker:
         self.kill()
 
 
+def default_workers() -> int:
+    """The cores that this machine has for each of its ranks, at least 1 and at most ``MOST_WORKERS``: a
+    worker is one busy core while an engine's completions are scored."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) // ranks))
+
+
 class RewardPool:
     """``config.workers`` processes that score completions by the rewards of ``config.weights``.
 
     The processes import neither torch nor the trainer. ``score`` never raises for what a reward does
     and never waits longer than ``config.time_limit_s`` for one call. Use it as a context manager or
-    call ``close``; a pool whose owner was killed leaves no process behind either.
+    call ``close``; a pool whose owner was killed leaves no process behind either. Without a number
+    given it has ``default_workers`` processes. ``options`` of the registered rewards: none takes those of
+    ``config``.
 
     Raises ``UserError`` for a reward that does not exist or cannot be imported.
     """
 
-    def __init__(self, config: RewardConfig) -> None:
+    def __init__(self, config: RewardConfig, options: RewardOptions | None = None) -> None:
         self._weights = dict(config.weights)
         self._time_limit_s = config.time_limit_s
         for name in self._weights:
             check_name(name)
-        self._setup = Setup(tuple(self._weights), config.time_limit_s)
+        self._setup = Setup(tuple(self._weights), options or options_of(config), config.time_limit_s)
         self._logged: set[tuple[str, str]] = set()
         self._failed_starts = 0
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
-        for _ in range(max(1, config.workers)):
+        for _ in range(config.workers or default_workers()):
             self._start_worker()
         try:
             for worker in self._workers:

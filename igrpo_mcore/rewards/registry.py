@@ -3,8 +3,10 @@
 import importlib
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.types import Completion, Problem
 
 Reward = Callable[[Problem, Completion], float]
@@ -12,6 +14,7 @@ Reward = Callable[[Problem, Completion], float]
 
 REGISTERED = {
     "accuracy": "igrpo_mcore.rewards.accuracy:accuracy_reward",
+    "reasoning_gym": "igrpo_mcore.rewards.reasoning_gym:reasoning_gym_reward",
     "format": "igrpo_mcore.rewards.format:format_reward",
 }
 
@@ -31,8 +34,11 @@ def check_name(name: str) -> None:
     raise UserError(f"Unknown reward {name!r} in reward.weights; give a name or module:function – {hint}")
 
 
-def load_reward(name: str) -> Reward:
+def load_reward(name: str, options: RewardOptions | None = None) -> Reward:
     """The function behind ``name``; its module is imported in the calling process.
+
+    A registered reward is given ``options`` as a keyword argument; a function of the user's own, named
+    as ``module:function``, sees the problem and the completion only.
 
     Raises ``UserError`` where the module cannot be imported or has no such function.
     """
@@ -53,4 +59,6 @@ def load_reward(name: str) -> Reward:
         near = get_close_matches(function_name, functions, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise UserError(f"Reward {name!r}: {module_name} has no function {function_name!r}{hint}")
+    if name in REGISTERED and options is not None:
+        return partial(reward, options=options)
     return reward

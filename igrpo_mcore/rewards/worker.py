@@ -37,7 +37,7 @@ def serve(connection: socket.socket) -> None:
     """Answer ``Setup`` with ``Loaded`` and each ``Job`` with a ``Verdict`` a reward."""
     setup: Setup = receive(connection)
     try:
-        rewards = [load_reward(name) for name in setup.names]
+        rewards = [load_reward(name, setup.options) for name in setup.names]
     except UserError as error:
         send(connection, Loaded(error=str(error)))
         return

@@ -14,14 +14,16 @@ from igrpo_mcore.types import Completion
 class Sampling:
     """How completions are drawn.
 
-    ``temperature`` 0 is greedy. ``max_tokens`` is the budget of one completion; ``stop_token_ids``
-    end it earlier, and the one that did is the last of its ``token_ids``.
+    ``temperature`` 0 is greedy; ``top_p`` keeps the likeliest tokens of that mass. ``max_tokens`` is the
+    budget of one completion; ``stop_token_ids`` end it earlier, and the one that did is the last of its
+    ``token_ids``.
     """
 
     num_samples: int
     temperature: float
     max_tokens: int
     stop_token_ids: tuple[int, ...]
+    top_p: float = 1.0
 
 
 class EngineMemory(StrEnum):

@@ -2,7 +2,7 @@
 
 from transformers import PretrainedConfig
 
-from igrpo_mcore.config.schema import RolloutConfig
+from igrpo_mcore.config.schema import RolloutConfig, Selection
 from igrpo_mcore.device import has_cuda
 from igrpo_mcore.errors import UserError
 
@@ -16,12 +16,14 @@ def check_engine(hf_config: PretrainedConfig, rollout: RolloutConfig) -> None:
     Raises:
         UserError: naming the option or the checkpoint's field.
     """
-    budget = rollout.max_prompt_tokens + rollout.max_completion_tokens
     limit = hf_config.max_position_embeddings
-    if budget > limit:
+    if rollout.longest_sequence > limit:
+        two_stages = rollout.selection != Selection.none
+        prompt = "rollout.max_refinement_prompt_tokens" if two_stages else "rollout.max_prompt_tokens"
         raise UserError(
-            f"rollout.max_prompt_tokens + rollout.max_completion_tokens = {budget} exceeds the checkpoint's "
-            f"max_position_embeddings {limit}; lower one of them."
+            f"the longest prompt ({rollout.longest_prompt} tokens) + rollout.max_completion_tokens = "
+            f"{rollout.longest_sequence} exceeds the checkpoint's max_position_embeddings {limit}; lower "
+            f"rollout.max_completion_tokens or set {prompt}, so that both fit."
         )
     head_dim = getattr(hf_config, "head_dim", None) or hf_config.hidden_size // hf_config.num_attention_heads
     if not has_cuda() and head_dim not in CPU_HEAD_DIMS:

@@ -56,6 +56,31 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "big")
 
 
+def sample_groups(
+    prompts: Sequence[Prompt],
+    engine: RolloutEngine,
+    scorer: Scorer,
+    sampling: Sampling,
+    seeds: Sequence[int],
+) -> tuple[list[Group], PhaseStats, PhaseStats]:
+    """``sampling.num_samples`` scored completions after each prompt; what sampling and scoring took.
+
+    Training and evaluation both sample by this call.
+    """
+    start = time.perf_counter()
+    completions = engine.generate([prompt.token_ids for prompt in prompts], sampling, seeds)
+    sampled = time.perf_counter()
+    flat = [completion for group in completions for completion in group]
+    scores = iter(scorer.score([p.problem for p in prompts for _ in range(sampling.num_samples)], flat))
+    scored = time.perf_counter()
+    tokens = sum(len(completion.token_ids) for completion in flat)
+    groups = [
+        Group(prompt, tuple(group), tuple(next(scores) for _ in group))
+        for prompt, group in zip(prompts, completions, strict=True)
+    ]
+    return groups, PhaseStats(tokens, sampled - start), PhaseStats(tokens, scored - sampled)
+
+
 def sample(
     problems: Sequence[Problem],
     engine: RolloutEngine,
@@ -82,18 +107,7 @@ def sample(
     ) -> tuple[list[Group], PhaseStats, PhaseStats]:
         seeds = [derive_seed(seed, step, stage, position) for position in positions]
         sampling = Sampling(num_samples, rollout.temperature, rollout.max_completion_tokens, stop_token_ids)
-        start = time.perf_counter()
-        completions = engine.generate([prompt.token_ids for prompt in prompts], sampling, seeds)
-        sampled = time.perf_counter()
-        flat = [completion for group in completions for completion in group]
-        scores = iter(scorer.score([p.problem for p in prompts for _ in range(num_samples)], flat))
-        scored = time.perf_counter()
-        tokens = sum(len(completion.token_ids) for completion in flat)
-        groups = [
-            Group(prompt, tuple(group), tuple(next(scores) for _ in group))
-            for prompt, group in zip(prompts, completions, strict=True)
-        ]
-        return groups, PhaseStats(tokens, sampled - start), PhaseStats(tokens, scored - sampled)
+        return sample_groups(prompts, engine, scorer, sampling, seeds)
 
     first_prompts = [renderer.first(problem) for problem in problems]
     if rollout.selection == Selection.none:

@@ -26,7 +26,6 @@ from igrpo_mcore.device import has_cuda
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.loading import loading
 from igrpo_mcore.rollout.engine import EngineMemory, Sampling
-from igrpo_mcore.rollout.tied_head import tied_heads
 from igrpo_mcore.types import Completion
 
 CPU_BLOCK_SIZE = 32
@@ -69,7 +68,6 @@ class VLLMEngine:
 
         self.group: dist.ProcessGroup = get_tp_group().cpu_group
         self._model = self._llm.llm_engine.model_executor.driver_worker.worker.model_runner.get_model()
-        self._tied_heads = tied_heads(self._model)
 
     @property
     def model(self):
@@ -101,6 +99,7 @@ class VLLMEngine:
             SamplingParams(
                 n=sampling.num_samples,
                 temperature=sampling.temperature,
+                top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
                 stop_token_ids=list(sampling.stop_token_ids),
                 ignore_eos=True,  # only stop_token_ids decide
@@ -120,7 +119,6 @@ class VLLMEngine:
 
         vLLM repacks weights at load, so only its layerwise reload is right, and that with every
         weight; it skips some unknown names and only warns of missing ones, hence the checks here.
-        A tied head has no weight of its own to be pushed, so it is refreshed here.
         """
         expected = self._expected_weights()
         seen: set[str] = set()
@@ -139,8 +137,7 @@ class VLLMEngine:
                 raise ValueError(f"vLLM expects {len(missing)} weights that were not pushed: {missing[:8]}")
 
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": checked()})
-        for tied in self._tied_heads:
-            tied.refresh()
+        self._refresh_tied_head()
         self._llm.reset_prefix_cache()
 
     def sleep(self) -> None:
@@ -160,8 +157,22 @@ class VLLMEngine:
         if dist.is_initialized():
             dist.barrier()
         self._llm.llm_engine.engine_core.shutdown()
-        del self._llm, self._model, self._tied_heads
+        del self._llm, self._model
         gc.collect()
+
+    def _refresh_tied_head(self) -> None:
+        """A tied head is no weight of its own, so the layerwise reload passes it by: vLLM's CPU build then
+        goes on with the packed copy that it made of the head at load (``process_weights_after_loading``)."""
+        from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+        if not self._model.config.tie_word_embeddings:
+            return
+        ends = [m for m in self._model.modules() if isinstance(m, VocabParallelEmbedding)]
+        (embedding,) = (m for m in ends if not isinstance(m, ParallelLMHead))
+        for head in ends:
+            if head is not embedding:
+                head.tie_weights(embedding)
+                head.quant_method.process_weights_after_loading(head)
 
     def _expected_weights(self) -> set[str]:
         """Names of all weights as vLLM calls them, fused ones by their parts (q_proj, k_proj, …)."""
@@ -245,7 +256,7 @@ def _start(model_path: str, rollout: RolloutConfig, dtype: DType, seed: int, loa
         "tensor_parallel_size": rollout.tp,
         "distributed_executor_backend": "external_launcher",
         "seed": seed,
-        "max_model_len": rollout.max_prompt_tokens + rollout.max_completion_tokens,
+        "max_model_len": rollout.longest_sequence,
         "max_num_seqs": rollout.max_concurrent_sequences,
         "logprobs_mode": "processed_logprobs",  # at the sampling temperature
         "disable_log_stats": True,

@@ -11,14 +11,13 @@ if TYPE_CHECKING:
     from igrpo_mcore.weights.hf_export import ExportStats, export_hf
     from igrpo_mcore.weights.hf_import import LoadStats, load_hf_weights
     from igrpo_mcore.weights.sync import PushStats, WeightSync
-    from igrpo_mcore.weights.verify import verify_weights
-    from igrpo_mcore.weights.verify_report import VerifyReport
+    from igrpo_mcore.weights.verify import VerifyReport, verify_weights
 
 _HOME = {
     "ExportStats": "hf_export",
     "LoadStats": "hf_import",
     "PushStats": "sync",
-    "VerifyReport": "verify_report",
+    "VerifyReport": "verify",
     "WeightSync": "sync",
     "export_hf": "hf_export",
     "load_hf_weights": "hf_import",

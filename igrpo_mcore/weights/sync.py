@@ -40,6 +40,7 @@ class PushStats:
     bytes_allgather: int
     tensors: int
     buckets: int
+    bucket_peak_bytes: int
     peak_extra_bytes: int
     exchange_s: float
     assemble_s: float
@@ -154,6 +155,7 @@ class WeightSync:
             self._allgather,
             len(self.manifest.entries),
             len(self.plan.buckets),
+            self.plan.bucket_peak,
             meter.peak,
             meter.exchange_s,
             meter.assemble_s,

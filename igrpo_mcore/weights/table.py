@@ -8,8 +8,7 @@ from igrpo_mcore.weights.rules import HFTensor, Rule
 
 EMBEDDING = "embedding.word_embeddings.weight"
 OUTPUT = "output_layer.weight"
-HEAD = "lm_head.weight"
-"""What Hugging Face calls the head; of a tied one no checkpoint need hold a copy."""
+HF_HEAD = "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,11 @@ class Table:
     def tensors(self) -> dict[str, HFTensor]:
         """Hugging Face name -> tensor, in stream order; a tied head appears once, as the embedding."""
         return {tensor.name: tensor for rule in self.rules for tensor in rule.tensors}
+
+    @cached_property
+    def tied_embedding(self) -> str | None:
+        """Hugging Face name of the embedding that the head multiplies by; None where the head has its own."""
+        return self.by_param[OUTPUT].tensors[0].name if self.tied else None
 
     @cached_property
     def parameters(self) -> int:

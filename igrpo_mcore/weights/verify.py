@@ -1,6 +1,8 @@
 """Prove a push: checkpoint = policy = what arrived = what the engine computes with, tensor by tensor."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,8 +15,68 @@ from igrpo_mcore.weights.read_back import ReadBack
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
 from igrpo_mcore.weights.sync import WeightSync
-from igrpo_mcore.weights.table import HEAD, OUTPUT, Table
-from igrpo_mcore.weights.verify_report import FamilyRow, Mismatch, VerifyReport, tensor_family
+from igrpo_mcore.weights.table import HF_HEAD
+
+_FAMILIES = (
+    ("embedding", r"embed_tokens|embeddings"),
+    ("head", r"^lm_head"),
+    ("experts", r"experts|mlp\.gate\.|mixer\.gate\."),
+    ("attention", r"self_attn|mixer\.[qkvo]_proj"),
+    ("mlp", r"mlp\.|mixer\.(up|down)_proj"),
+    ("mamba", r"mixer\."),
+    ("norm", r"norm"),
+)
+
+
+def tensor_family(name: str) -> str:
+    """The line of the table that a Hugging Face tensor is counted under."""
+    return next((family for family, pattern in _FAMILIES if re.search(pattern, name)), "other")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One tensor that differs, and between which two places."""
+
+    tensor: str
+    where: str
+
+
+@dataclass(frozen=True)
+class FamilyRow:
+    """Counts of one tensor family over all ranks. ``bytes`` are sent in a push; ``read_back`` is how many
+    tensors were read out of the engine itself, a tied head (of no bytes) among them."""
+
+    family: str
+    tensors: int
+    bytes: int
+    read_back: int
+    mismatches: tuple[Mismatch, ...]
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What ``verify_weights`` found, the same on every rank."""
+
+    rows: tuple[FamilyRow, ...]
+
+    @property
+    def mismatches(self) -> tuple[Mismatch, ...]:
+        return tuple(m for row in self.rows for m in row.mismatches)
+
+    @property
+    def ok(self) -> bool:
+        return not self.mismatches
+
+    def table(self) -> str:
+        """A line a tensor family, then a line a tensor that differs."""
+        lines = [f"{'family':<10} {'tensors':>8} {'MB':>10} {'read back':>10} {'differ':>7}"]
+        for row in self.rows:
+            lines.append(
+                f"{row.family:<10} {row.tensors:>8} {row.bytes / 1e6:>10.2f} {row.read_back:>10} "
+                f"{len({m.tensor for m in row.mismatches}):>7}"
+            )
+        lines += [f"DIFFERS {m.tensor}: {m.where}" for m in self.mismatches]
+        return "\n".join(lines)
 
 
 def local_part(tensor: Tensor, spec: HFTensor, runs: tuple[Run, ...]) -> Tensor:
@@ -29,19 +91,6 @@ def _engine_view(name: str, part: Tensor) -> Tensor:
     return -torch.exp(part.float()) if name.endswith(".A_log") else part
 
 
-def _engine_names(table: Table, tensor: HFTensor) -> tuple[str, ...]:
-    """Under which names an engine keeps a tensor: a tied head may be a packed copy of the embedding."""
-    return (tensor.name, HEAD) if table.tied and tensor.vocabulary else (tensor.name,)
-
-
-def _same(held: Tensor, part: Tensor, spec: HFTensor) -> bool:
-    """Whether the engine's tensor is the arrived one bit by bit, its padding and its shape aside."""
-    expected = _engine_view(spec.name, part).to(held.dtype)
-    held = held.narrow(0, 0, expected.shape[0]) if spec.vocabulary else held
-    held = held.reshape(expected.shape) if held.numel() == expected.numel() else held
-    return held.shape == expected.shape and torch.equal(held, expected)
-
-
 def _engine_differences(
     sync: WeightSync, ledger: Ledger, reader: ReadBack | None, read: set[str]
 ) -> Iterator[Mismatch]:
@@ -52,25 +101,25 @@ def _engine_differences(
         part = local_part(arrived, spec, runs)
         if not ledger.matches(part, spec, runs):
             yield Mismatch(name, f"arrived on rank {sync.rank} with another checksum than the policy's")
-        for engine_name in _engine_names(sync.table, spec):
-            held = reader.read(engine_name, sync.dtype) if reader else None
+        if reader is None:
+            continue
+        expected = _engine_view(name, part)
+        # a tied head computes with the embedding, from a copy that vLLM may have made of it
+        for used in (name, HF_HEAD) if name == sync.table.tied_embedding else (name,):
+            held = reader.read(used, sync.dtype)
             if held is None:
                 continue
-            read.add(engine_name)
-            if not _same(held, part, spec):
-                where = f"engine {engine} (rank {sync.rank}) has other values than the policy"
-                yield Mismatch(engine_name, where)
+            read.add(used)
+            if not _equal(held, expected, spec):
+                yield Mismatch(used, f"engine {engine} (rank {sync.rank}) has other values than the policy")
 
 
-def _replica_differences(sync: WeightSync, ledger: Ledger) -> Iterator[Mismatch]:
-    """Replicas within the policy: data-parallel ones, and a tied head on a stage without its embedding."""
-    for param, shard in sync.shards.items():
-        for segment in shard.segments:
-            tensor = sync.table.tensors[segment.tensor]
-            part = shard.view(segment).to(as_sent(tensor, sync.dtype))
-            if not ledger.matches(part, tensor, (segment.run,)):
-                name = HEAD if sync.table.tied and param == OUTPUT else tensor.name
-                yield Mismatch(name, f"rank {sync.rank} of the policy holds other values than another")
+def _equal(held: Tensor, expected: Tensor, spec: HFTensor) -> bool:
+    """Whether an engine holds what it should, whatever padding and shape it keeps it in."""
+    expected = expected.to(held.dtype)
+    held = held.narrow(0, 0, expected.shape[0]) if spec.vocabulary else held
+    held = held.reshape(expected.shape) if held.numel() == expected.numel() else held
+    return held.shape == expected.shape and torch.equal(held, expected)
 
 
 def _checkpoint_differences(sync: WeightSync, ledger: Ledger, path: str | Path) -> Iterator[Mismatch]:
@@ -104,8 +153,6 @@ def verify_weights(
     ledger = policy_ledger(sync.table, sync.shards, sync.cells, sync.rank, sync.rollout_tp, sync.dtype)
     found = list(_checkpoint_differences(sync, ledger, checkpoint)) if checkpoint is not None else []
 
-    found += _replica_differences(sync, ledger)
-
     def local_length(name: str) -> int:
         runs = sync.table.tensors[name].engine_runs(sync.rank % sync.rollout_tp, sync.rollout_tp)
         return sum(run.length for run in runs)
@@ -115,24 +162,20 @@ def verify_weights(
     found += _engine_differences(sync, ledger, reader, read)
     mismatches = {m: None for part in gather_objects(found) for m in part}
     read_everywhere = set.intersection(*gather_objects(read))
-    sizes = {name: t.numel * as_sent(t, sync.dtype).itemsize for name, t in sync.table.tensors.items()}
     rows = []
-    for family, members in _families(sync.table).items():
+    names: dict[str, list[str]] = {}
+    tied = [HF_HEAD] if sync.table.tied else []
+    for name in [*sync.table.tensors, *tied]:
+        names.setdefault(tensor_family(name), []).append(name)
+    for family, members in names.items():
+        tensors = [sync.table.tensors[name] for name in members if name not in tied]  # what is sent
         rows.append(
             FamilyRow(
                 family,
                 len(members),
-                sum(sizes.get(name, 0) for name in members),
+                sum(t.numel * as_sent(t, sync.dtype).itemsize for t in tensors),
                 len(read_everywhere.intersection(members)),
                 tuple(m for m in mismatches if m.tensor in members),
             )
         )
     return VerifyReport(tuple(rows))
-
-
-def _families(table: Table) -> dict[str, list[str]]:
-    """Tensor names by the line that they are counted under, a tied head among them."""
-    names: dict[str, list[str]] = {}
-    for name in (*table.tensors, *((HEAD,) if table.tied else ())):
-        names.setdefault(tensor_family(name), []).append(name)
-    return names

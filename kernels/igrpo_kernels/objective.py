@@ -22,16 +22,16 @@ class Objective:
     - ``clip``: min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) (PPO, arXiv 1707.06347; GRPO, iGRPO, DAPO,
       Dr. GRPO);
     - ``reinforce``: A log π_θ, no ratio and no clip (RGRA, arXiv 2603.18756);
-    - ``cispo``: sg(clip(r, 1 - clip_low, 1 + clip_high)) A log π_θ (arXiv 2506.13585; clip_low >= 1 means
-      no lower bound);
+    - ``cispo``: sg(clip(r, 1 - clip_low, 1 + clip_high)) A log π_θ (arXiv 2506.13585, which has no
+      lower bound: clip_low none);
     - ``gspo``: as clip, with the ratio of the sequence, r = exp(mean_t log r_t) (arXiv 2507.18071).
 
     Raises ValueError when a value is out of range or an option has no meaning for the kind.
     """
 
     kind: str = "clip"
-    clip_low: float = 0.2
-    """Ratios are clipped below 1 - clip_low."""
+    clip_low: float | None = 0.2
+    """Ratios are clipped below 1 - clip_low; none (as 1 and more) sets no lower bound."""
     clip_high: float = 0.2
     """Ratios are clipped above 1 + clip_high."""
     dual_clip: float | None = None
@@ -51,7 +51,7 @@ class Objective:
             raise ValueError(f"objective kind {self.kind!r} is not one of {', '.join(KINDS)}")
         if self.kl_kind not in KL_KINDS:
             raise ValueError(f"kl_kind {self.kl_kind!r} is not one of {', '.join(KL_KINDS)}")
-        if self.clip_low < 0 or self.clip_high < 0:
+        if (self.clip_low or 0) < 0 or self.clip_high < 0:
             raise ValueError(
                 f"clip_low and clip_high are at least 0, got {self.clip_low} and {self.clip_high}"
             )
@@ -61,6 +61,11 @@ class Objective:
             raise ValueError(f"dual_clip has no meaning for the kind {self.kind!r}; leave it out")
         if self.dual_clip is not None and self.dual_clip <= 1:
             raise ValueError(f"dual_clip is above 1, got {self.dual_clip}")
+
+    @property
+    def lowest_ratio(self) -> float:
+        """1 - clip_low; 0, which no ratio is below, without a lower bound."""
+        return 0.0 if self.clip_low is None else 1 - self.clip_low
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def _objective_terms(
     importance_T: Tensor | None,
     sequence_id_T: Tensor | None,
     kind: str,
-    clip_low: float,
+    clip_low: float | None,
     clip_high: float,
     dual_clip: float | None,
     kl_coef: float,

@@ -142,7 +142,7 @@ def objective_terms(
         ratio = log_ratio.exp()
 
     # surrogate and its derivative by log π_θ (gspo: by the log of the sequence's ratio)
-    low, high = 1 - objective.clip_low, 1 + objective.clip_high
+    low, high = objective.lowest_ratio, 1 + objective.clip_high
     clipped = ratio.clamp(low, high)
     if objective.kind == "reinforce":
         surrogate, slope = advantage * logp, advantage

@@ -74,7 +74,7 @@ def objective_terms(
         grads_2T,
         partials_9N,
         T,
-        1 - objective.clip_low,
+        objective.lowest_ratio,
         1 + objective.clip_high,
         objective.dual_clip or 0.0,
         objective.kl_coef,

@@ -1,14 +1,25 @@
 """Recipes, overrides and what is refused."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from igrpo_mcore.config.load import all_keys, load_config, to_yaml
-from igrpo_mcore.config.schema import Selection
+from igrpo_mcore.config.schema import Config, Selection
 from igrpo_mcore.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 BASE = "model: {path: some/model}\ndata: {path: data.jsonl}\nrun: {name: test}\n"
+
+
+def kind_of(key: str) -> set[type]:
+    """The types that an option may have."""
+    section, option = key.split(".")
+    kind = get_type_hints(get_type_hints(Config)[section])[option]
+    return set(get_args(kind)) or {kind}
 
 
 @pytest.fixture
@@ -40,13 +51,17 @@ def test_resolved_tree_loads_again(recipe: Path, tmp_path: Path):
     assert load_config(again) == config
 
 
-def test_names_that_others_rely_on():
-    keys = set(all_keys())
-    assert {f"parallel.{n}" for n in ("tp", "pp", "cp", "ep", "vpp", "sp")} <= keys
-    assert {
-        f"rollout.{n}" for n in ("tp", "num_drafts", "num_refinements", "selection", "temperature")
-    } <= keys
-    assert {"model.path", "objective.kind", "train.steps", "train.seed"} <= keys
+def test_options_that_the_documents_name_exist():
+    sections = "|".join(field.name for field in fields(Config))
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "slurm").glob("*.sh")]
+    named = {
+        name
+        for path in texts
+        for name in re.findall(rf"(?<![\w./])((?:{sections})\.[a-z_]+)(?=[=`,)\s])", path.read_text())
+        if not name.endswith((".py", ".jsonl", ".json", ".yaml"))
+    }
+    assert len(named) > 20
+    assert named - NO_OPTIONS <= set(all_keys())
 
 
 @pytest.mark.parametrize(
@@ -64,6 +79,17 @@ def test_names_that_others_rely_on():
         ("rollout.num_refinements=1", "group of one"),
         ("objective.kl_kind=k4", "k1, k2 or k3"),
         ("objective.dual_clip=0.5", "above 1"),
+        ("objective={kind: cispo, dual_clip: 3}", "no meaning for objective.kind=cispo"),
+        ("objective.clip_low=1", "null for no lower bound"),
+        ("rollout.max_refinement_prompt_tokens=1023", "at least rollout.max_prompt_tokens=1024"),
+        ("optimizer.beta1=2", "optimizer.beta1=2.0 must lie in [0, 1)"),
+        ("optimizer.beta2=1", "optimizer.beta2=1.0 must lie in [0, 1)"),
+        ("optimizer.eps=0", "optimizer.eps=0.0 must be above 0"),
+        ("parity.mean_threshold=0", "parity.mean_threshold=0.0 must be above 0"),
+        ("reward.weights.accuracy=nan", "reward.weights.accuracy=nan must be a finite number"),
+        ("reward.weights={'my.module:f': -inf}", "reward.weights.my.module:f=-inf must be a finite number"),
+        ("reward.time_limit_s=1e20", "at most 86400"),
+        ("train.seed=4294967296", "at most 2147483647"),
         ("rollout.draft_template=hello", "{problem}"),
         ("reward.weights={accuracy: 0, format: 0}", "reward.weights"),
         ("steps", "key=value"),
@@ -74,6 +100,46 @@ def test_refused_with_the_field_named(recipe: Path, override: str, message: str)
         load_config(recipe, [override])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+NO_OPTIONS = {"run.executor", "rollout.drafts", "rollout.refinements"}
+"""NeMo-Run's own, and names in docs/architecture.md's picture."""
+NUMBERS = [key for key in all_keys() if kind_of(key) & {int, float}]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-7"])
+def test_no_number_may_be_negative_or_not_finite(recipe: Path, key: str, value: str):
+    with pytest.raises(UserError) as error:
+        load_config(recipe, [f"{key}={value}"])
+    said = str(error.value)
+    assert key in said
+    assert "\n" not in said
+    if "for example" in said:
+        load_config(recipe, [f"{key}={said.rsplit('for example ', 1)[1]}"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        # MiniMax-M1 (arXiv 2506.13585) bounds CISPO's ratio above only
+        ["objective.kind=cispo", "objective.clip_low=null", "objective.clip_high=5.0"],
+        [
+            "objective.kind=gspo",
+            "objective.dual_clip=3",
+            "objective.clip_low=3e-4",
+            "objective.clip_high=4e-4",
+        ],
+        # one group of 3 + 1
+        [
+            *("rollout.selection=none", "rollout.num_drafts=3", "rollout.num_refinements=1"),
+            "objective.advantage_std=sample",
+        ],
+        ["reward.weights={accuracy: 1.0, format: -0.5}"],
+    ],
+)
+def test_what_the_literature_does_can_be_configured(recipe: Path, overrides: list[str]):
+    load_config(recipe, overrides)
 
 
 def test_draft_weight_without_drafts(recipe: Path):

@@ -1,7 +1,5 @@
 """Prompts of both stages, compared with the text they should decode to."""
 
-import copy
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +10,7 @@ from igrpo_mcore.config.schema import DataConfig, DraftOverflow, RolloutConfig
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.types import Completion, Problem
-from tests.support.checkpoints import CHAT_TEMPLATE, char_tokenizer
+from tests.support.checkpoints import char_tokenizer
 
 PROBLEM = Problem("p7", "What is 2+3?", "5")
 CHARS = char_tokenizer()
@@ -72,15 +70,6 @@ def test_stage_2_appends_the_draft_right_after_the_problem() -> None:
     assert text_of(other) == "u:What is 2+3? ({draft} 6)\na:"
 
 
-def test_a_tokenizer_without_chat_template_gets_the_plain_text() -> None:
-    tokenizer = copy.deepcopy(CHARS)
-    tokenizer.chat_template = None
-    prompt = renderer(tokenizer, system="Think.").first(PROBLEM)
-    assert text_of(prompt) == "Think.\n\nWhat is 2+3?"
-    assert tokenizer.chat_template is None
-    assert CHARS.chat_template == CHAT_TEMPLATE
-
-
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
@@ -116,20 +105,20 @@ def test_a_bare_prompt_over_the_budget_is_an_error() -> None:
 def test_an_overflowing_draft_is_cut_at_its_front_or_dropped() -> None:
     full, _ = renderer().second(PROBLEM, draft("0123456789"))
     budget = len(full.token_ids) - 4
-    cut, overflowed = renderer(max_prompt_tokens=budget).second(PROBLEM, draft("0123456789"))
+    cut, overflowed = renderer(max_refinement_prompt_tokens=budget).second(PROBLEM, draft("0123456789"))
     assert overflowed
     assert len(cut.token_ids) == budget
     assert text_of(cut) == "u:What is 2+3?\n\nPrior draft:\n456789\na:"
-    dropped, overflowed = renderer(max_prompt_tokens=budget, draft_overflow=DraftOverflow.drop).second(
-        PROBLEM, draft("0123456789")
-    )
+    dropped, overflowed = renderer(
+        max_refinement_prompt_tokens=budget, draft_overflow=DraftOverflow.drop
+    ).second(PROBLEM, draft("0123456789"))
     assert overflowed
     assert dropped == renderer().first(PROBLEM)
 
 
 def test_where_not_one_token_fits_the_draft_is_dropped() -> None:
     bare = renderer().first(PROBLEM)
-    prompt, overflowed = renderer(max_prompt_tokens=len(bare.token_ids) + 3).second(
+    prompt, overflowed = renderer(max_refinement_prompt_tokens=len(bare.token_ids) + 3).second(
         PROBLEM, draft("0123456789")
     )
     assert overflowed
@@ -146,7 +135,7 @@ def test_a_cut_that_splits_into_more_tokens_is_shortened_not_dropped() -> None:
     tail = BPE.decode(ids[-(budget - len(empty.token_ids)) :]).lstrip("\ufffd")
     first_try, _ = renderer(BPE).second(PROBLEM, draft(tail))
     assert len(first_try.token_ids) > budget
-    prompt, overflowed = renderer(BPE, max_prompt_tokens=budget).second(PROBLEM, draft(text))
+    prompt, overflowed = renderer(BPE, max_refinement_prompt_tokens=budget).second(PROBLEM, draft(text))
     assert overflowed
     assert budget - 2 <= len(prompt.token_ids) <= budget
     assert "数bhhü" in text_of(prompt, BPE)
@@ -157,7 +146,7 @@ def test_a_cut_that_splits_into_more_tokens_is_shortened_not_dropped() -> None:
 def test_q_prime_fits_and_ends_as_the_draft_ends(text: str, room: int) -> None:
     bare = renderer(BPE).first(PROBLEM)
     budget = len(bare.token_ids) + room
-    prompt, overflowed = renderer(BPE, max_prompt_tokens=budget).second(PROBLEM, draft(text))
+    prompt, overflowed = renderer(BPE, max_refinement_prompt_tokens=budget).second(PROBLEM, draft(text))
     assert len(prompt.token_ids) <= budget
     head, tail = "<|user|>What is 2+3?\n\nPrior draft:\n", "<|end|>"
     rendered = text_of(prompt, BPE)

@@ -116,7 +116,8 @@ def dense_loss(
     old = kept(case.old_logprob_T, logp.detach())
     A, weight = kept(case.advantage_T, logp), kept(case.weight_T, logp)
     importance = kept(case.importance_T, torch.ones_like(logp))
-    low, high = 1 - objective.clip_low, 1 + objective.clip_high
+    low = -torch.inf if objective.clip_low is None else 1 - objective.clip_low
+    high = 1 + objective.clip_high
 
     ratio = torch.exp(logp - old)
     if objective.kind == "gspo":  # s_i(θ) = (π_θ(y_i|x) / π_old(y_i|x))^(1/|y_i|)

@@ -33,7 +33,8 @@ def test_opcheck_of_every_operator(case: Case) -> None:
     }.items():
         opcheck(operator, arguments)
     for kind in ("clip", "gspo"):
-        opcheck(ops._objective_terms, (*terms, kind, 0.2, 0.2, None, 0.1, "k3", 0.05))
+        for clip_low in (0.2, None):
+            opcheck(ops._objective_terms, (*terms, kind, clip_low, 0.2, None, 0.1, "k3", 0.05))
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])

@@ -55,6 +55,24 @@ def test_clip_bounds_of_their_own(kind: str) -> None:
     assert_matches(make_case(67, 130), Objective(kind=kind, clip_low=0.1, clip_high=0.28))
 
 
+@pytest.mark.parametrize("kind", ["clip", "cispo", "gspo"])
+def test_no_lower_bound(kind: str) -> None:
+    """As MiniMax-M1 has CISPO: small ratios stay what they are, and none counts as clipped low."""
+    case = make_case(67, 130)
+    case.old_logprob_T = case.old_logprob_T + torch.linspace(-0.5, 1.5, 67)
+    case.advantage_T = -case.advantage_T.abs()
+    unbounded = Objective(kind=kind, clip_low=None)
+    assert_matches(case, unbounded)
+    results = {}
+    for objective in (unbounded, Objective(kind=kind, clip_low=0.1)):
+        moved = case.to(DEVICE)
+        results[objective.clip_low] = policy_loss(
+            moved.logits_TV, moved.target_T, objective=objective, **moved.tokens()
+        )
+    assert results[0.1].metrics["clip_fraction_low"] > 0 == results[None].metrics["clip_fraction_low"]
+    assert results[0.1].loss != results[None].loss
+
+
 def test_entropy_bonus_alone_pushes_the_entropy_up() -> None:
     case = make_case(40, 130, reference=False)
     case.advantage_T = torch.zeros(40)

@@ -85,7 +85,7 @@ def trl_loss(
     if aggregation == "cispo":
         per_token = -ratio.clamp(max=1 + objective.clip_high).detach() * A * logp
     else:
-        clipped = ratio.clamp(1 - objective.clip_low, 1 + objective.clip_high)
+        clipped = ratio.clamp(objective.lowest_ratio, 1 + objective.clip_high)
         per_token = -torch.min(ratio * A, clipped * A)
     per_token = per_token * importance
     per_token = per_token + objective.kl_coef * (torch.exp(ref - logp) - (ref - logp) - 1)
@@ -102,12 +102,14 @@ PUBLISHED = [
     ("dapo", "clip", 0.2),
     ("dr_grpo", "clip", 0.2),
     ("grpo", "gspo", 0.2),
-    ("cispo", "cispo", 1.0),
+    ("cispo", "cispo", None),
 ]
 
 
 @pytest.mark.parametrize(("aggregation", "kind", "clip_low"), PUBLISHED)
-def test_equals_the_formulae_of_trl(batch: PaddedBatch, aggregation: str, kind: str, clip_low: float) -> None:
+def test_equals_the_formulae_of_trl(
+    batch: PaddedBatch, aggregation: str, kind: str, clip_low: float | None
+) -> None:
     objective = Objective(kind, clip_low, 0.28, kl_coef=0.04, temperature=TEMPERATURE)
     exact = batch.logits_BLV.double().requires_grad_()
     wanted = trl_loss(batch, aggregation, objective, exact)
@@ -125,7 +127,7 @@ def test_equals_the_formulae_of_trl(batch: PaddedBatch, aggregation: str, kind: 
 )
 @pytest.mark.parametrize(("aggregation", "kind", "clip_low"), PUBLISHED)
 def test_equals_ligers_triton_kernel(
-    batch: PaddedBatch, aggregation: str, kind: str, clip_low: float
+    batch: PaddedBatch, aggregation: str, kind: str, clip_low: float | None
 ) -> None:
     from liger_kernel.transformers.grpo_loss import triton_grpo_loss
 
@@ -141,7 +143,7 @@ def test_equals_ligers_triton_kernel(
         batch.mask_BL.to(DEVICE),
         temperature=TEMPERATURE,
         beta=0.04,
-        eps_low=clip_low,
+        eps_low=1.0 if clip_low is None else clip_low,
         eps_high=1.28 if kind == "cispo" else 0.28,
         inplace=False,
         loss_type=aggregation,

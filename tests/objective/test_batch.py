@@ -20,6 +20,12 @@ def test_advantages_are_standardised_rewards(std, ddof):
     assert group_advantages(rewards, std) == pytest.approx(expected.tolist())
 
 
+def test_the_default_is_the_papers_sample_std():
+    """Section 3.1 of arXiv 2602.09000: one of G = 4 is right, so the std is 1/2."""
+    assert ObjectiveConfig().advantage_std == AdvantageStd.sample
+    assert group_advantages([1.0, 0.0, 0.0, 0.0]) == pytest.approx([1.5, -0.5, -0.5, -0.5])
+
+
 def test_advantages_without_divisor_are_centred_only():
     assert group_advantages([2.0, 0.0, 1.0], AdvantageStd.none) == pytest.approx([1.0, -1.0, 0.0])
 
@@ -69,14 +75,16 @@ def test_the_update_is_on_refinements_alone():
     sequences = training_sequences([rollout(0), rollout(1)], ObjectiveConfig(), RolloutConfig())
     assert len(sequences) == 8
     assert {s.prompt_ids for s in sequences} == {(2,)}
-    assert [s.advantage for s in sequences[:4]] == pytest.approx([1.0, -1.0, -1.0, 1.0])
+    assert [s.advantage for s in sequences[:4]] == pytest.approx(
+        [0.75**0.5 * sign for sign in (1, -1, -1, 1)]
+    )
 
 
 def test_draft_weight_adds_the_draft_group_under_q():
     objective = ObjectiveConfig(draft_weight=0.5)
     sequences = training_sequences([rollout(0)], objective, RolloutConfig())
     drafts = [s for s in sequences if s.prompt_ids == (1,)]
-    assert [s.advantage for s in drafts] == pytest.approx([1.0, -1.0])
+    assert [s.advantage for s in drafts] == pytest.approx([0.5**0.5, -(0.5**0.5)])
     assert [s.weight for s in drafts] == pytest.approx([0.5 / (1 * 2 * 3)] * 2)  # 0.5 / (B · N · |o|)
 
 

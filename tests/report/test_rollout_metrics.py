@@ -39,6 +39,7 @@ def test_two_stages(seed: int) -> None:
         np.mean([r.draft_overflowed for r in rollouts])
     )
     assert metrics["rewards/failures"] == failures(drafts + refinements)
+    assert metrics["drafts/chosen_reward"] == pytest.approx(np.mean([g.scores[2].total for g in drafts]))
 
 
 def test_plain_grpo_reports_its_one_group_under_both_names() -> None:
@@ -60,7 +61,8 @@ def test_equal_rewards_are_zero_std_whatever_their_floating_point() -> None:
     rollouts = [
         PromptRollout(None, None, group(*r)) for r in [(0.1,) * 3, (0.1, 0.1, 0.2), (2.0,) * 3, (0.0,)]
     ]
-    assert rollout_metrics(rollouts)["groups/zero_std_share"] == 0.75
+    metrics = rollout_metrics(rollouts)
+    assert (metrics["groups/zero_std_share"], metrics["groups/with_gradient"]) == (0.75, 1)
 
 
 def test_no_rollouts() -> None:

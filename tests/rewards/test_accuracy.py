@@ -2,7 +2,10 @@
 
 import pytest
 
-from igrpo_mcore.rewards.accuracy import accuracy_reward
+from igrpo_mcore.config.reward_choices import AccuracyFrom
+from igrpo_mcore.rewards.accuracy import accuracy_reward, same_answer
+from igrpo_mcore.rewards.options import RewardOptions
+from igrpo_mcore.tiny.task import Split, demonstration, problems
 from igrpo_mcore.types import Completion, Problem
 
 
@@ -56,21 +59,53 @@ def test_different_answers(answer: str, given: str) -> None:
     assert reward(answer, f"<answer>{given}</answer>") == 0.0
 
 
-def test_the_last_answer_tag_counts_and_the_thinking_does_not() -> None:
-    assert reward("5", "<answer>4</answer> no: <answer>5</answer>") == 1.0
-    assert reward("4", "<answer>4</answer> no: <answer>5</answer>") == 0.0
+def test_answer_tags_that_differ_are_no_answer_and_the_thinking_does_not_count() -> None:
+    assert reward("5", "<answer>4</answer> no: <answer>5</answer>") == 0.0
+    assert reward("5", "<answer>5.0</answer> yes: <answer>5</answer>") == 1.0
+    assert reward("5", "<think><answer>4</answer></think><answer>5</answer>") == 1.0
     assert reward("5", "<think>5</think><answer>4</answer>") == 0.0
 
 
+TEXTS = [
+    ("2+3 makes 6, no: the final answer is $5$. I hope it is correct.", 1.0),
+    ("so we get \\boxed{5}", 1.0),
+    ("so we get \\boxed{6}", 0.0),
+    ("<answer>\n5", 1.0),  # never closed
+    ("", 0.0),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), TEXTS)
+def test_only_anywhere_searches_the_whole_text(text: str, value: float) -> None:
+    problem, completion = Problem("1", "q", "5"), Completion((), (), text, False)
+    anywhere = RewardOptions(accuracy_from=AccuracyFrom.anywhere)
+    assert accuracy_reward(problem, completion, options=anywhere) == value
+    assert accuracy_reward(problem, completion) == 0.0
+
+
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("a", "b", "value"),
     [
-        ("2+3 makes 6, no: the final answer is $5$. I hope it is correct.", 1.0),
-        ("so we get \\boxed{5}", 1.0),
-        ("so we get \\boxed{6}", 0.0),
-        ("<answer>\n5", 1.0),  # never closed: the whole text is searched
-        ("", 0.0),
+        ("<answer>5</answer>", "<answer>10/2</answer>", True),
+        ("<answer>5</answer>", "<answer>6</answer>", False),
+        ("<answer>Friday</answer>", "<answer>friday.</answer>", True),
+        ("<answer>47 - 60</answer>", "<answer>47 - 60</answer>", False),  # neither is an answer
+        ("5", "5", False),
     ],
 )
-def test_without_tags_the_whole_text_is_searched(text: str, value: float) -> None:
-    assert reward("5", text) == value
+def test_same_answer(a: str, b: str, value: bool) -> None:
+    assert same_answer(a, b, RewardOptions()) is value
+    assert same_answer(b, a, RewardOptions()) is value
+
+
+@pytest.mark.parametrize(
+    "problem", [p for split in Split for p in problems(20, 0, split)], ids=lambda p: p.id
+)
+def test_the_tiny_task_as_demonstrated_and_as_restated(problem: Problem) -> None:
+    right = demonstration(problem)
+    assert reward(problem.answer, right) == 1.0
+    assert reward(str(int(problem.answer) + 1), right) == 0.0
+    assert (
+        reward(problem.answer, right.replace(f"<answer>\n{problem.answer}", f"<answer>\n{problem.problem}"))
+        == 0.0
+    )

@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.config.schema import RewardConfig
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.rewards.pool import RewardPool
+from igrpo_mcore.rewards.options import options_of
+from igrpo_mcore.rewards.pool import RewardPool, default_workers
 from igrpo_mcore.types import Completion, Problem, Score
 
 USER = "tests.rewards.user_rewards"
@@ -97,6 +99,18 @@ def test_the_built_in_rewards_need_no_heavy_package() -> None:
     assert good == Score(2.0, {"accuracy": 1.0, "format": 1.0, heavy: 0.0}, ())
 
 
+def test_options_reach_the_workers() -> None:
+    weights = {"accuracy": 1.0, "format": 1.0}
+    text = "2+3\n</think>\n<answer>\n\\boxed{5}\n</answer> 6"
+    config = RewardConfig(weights=weights)
+    with RewardPool(config, options_of(config, opens_thinking=True)) as pool:
+        assert score(pool, text, text[:-2]) == [
+            Score(1.0, {"accuracy": 1.0, "format": 0.0}), Score(2.0, {"accuracy": 1.0, "format": 1.0})
+        ]  # fmt: skip
+    with RewardPool(RewardConfig(weights={"accuracy": 1.0}, accuracy_from=AccuracyFrom.anywhere)) as pool:
+        assert [s.total for s in score(pool, "The answer is 5.", "2 + 3")] == [1.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -112,12 +126,21 @@ def test_a_reward_that_cannot_be_loaded_is_refused_at_once(name: str, said: str)
 
 
 def test_a_pool_whose_workers_cannot_start_again_still_answers(monkeypatch) -> None:
-    with RewardPool(RewardConfig(weights={BY_TEXT: 1.0}, time_limit_s=1.0)) as pool:
+    with RewardPool(RewardConfig(weights={BY_TEXT: 1.0}, time_limit_s=1.0, workers=1)) as pool:
         monkeypatch.setattr(sys, "executable", "/bin/false")
         scores = score(pool, "3", "die", "4", "5")
         assert [s.parts[BY_TEXT] for s in scores] == [3.0, 0.0, 0.0, 0.0]
         assert [s.failures for s in scores] == [(), (BY_TEXT,), (BY_TEXT,), (BY_TEXT,)]
         assert score(pool, "6")[0].failures == (BY_TEXT,)
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "workers"), [(2, None, 2), (2, "4", 1), (16, "8", 2), (96, "8", 4), (64, None, 4)]
+)
+def test_default_workers_share_the_cores_among_the_ranks(monkeypatch, cores, ranks, workers) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks or "1")
+    assert default_workers() == workers
 
 
 def wait_until_gone(pids: list[int], limit_s: float = 20.0) -> None:
@@ -143,7 +166,7 @@ def test_closing_ends_the_workers_and_may_be_repeated() -> None:
 
 
 def test_what_a_hanging_reward_started_ends_with_it(tmp_path: Path) -> None:
-    with RewardPool(RewardConfig(weights={BY_TEXT: 1.0}, time_limit_s=1.0)) as pool:
+    with RewardPool(RewardConfig(weights={BY_TEXT: 1.0}, time_limit_s=1.0, workers=1)) as pool:
         (result,) = score(pool, f"child {tmp_path / 'pids'}")
     assert result.failures == (BY_TEXT,)
     wait_until_gone([int(pid) for pid in (tmp_path / "pids").read_text().split()])
@@ -151,8 +174,9 @@ def test_what_a_hanging_reward_started_ends_with_it(tmp_path: Path) -> None:
 
 PARENT = """
 import sys
+from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.config.schema import RewardConfig
-from igrpo_mcore.rewards.pool import RewardPool
+from igrpo_mcore.rewards.pool import RewardPool, default_workers
 from igrpo_mcore.types import Completion, Problem
 pool = RewardPool(RewardConfig(weights={sys.argv[1]: 1.0}, time_limit_s=2.0))
 print(pool._workers[0].process.pid, flush=True)

@@ -4,11 +4,18 @@ import pytest
 
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.rewards.format import format_reward
+from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.rewards.registry import REGISTERED, check_name, load_reward
+from igrpo_mcore.types import Completion, Problem
 
 
 def test_names_and_functions_load() -> None:
     assert load_reward("format") is format_reward
+    options = RewardOptions(opens_thinking=True)
+    with_options = load_reward("format", options)
+    text = Completion((), (), "a</think><answer>5</answer>", False)
+    assert with_options(Problem("1", "q", "5"), text) == 1.0
+    assert load_reward("format")(Problem("1", "q", "5"), text) == 0.0
     assert load_reward("igrpo_mcore.rewards.format:format_reward") is format_reward
     for name in REGISTERED:
         assert callable(load_reward(name))

@@ -142,10 +142,26 @@ def test_seeds_differ_by_stage_step_run_and_position():
     assert all(0 <= seed < 2**48 for seed in every)
 
 
-def test_stats_count_completion_tokens_of_each_phase():
+def test_stats_count_completion_tokens_and_seconds_of_each_phase(monkeypatch: pytest.MonkeyPatch):
+    """A clock that only sampling (2 s a prompt and sample) and scoring (0.5 s a completion) move."""
+    clock = [100.0]
+    generate, score = SeededEngine.generate, SumScorer.score
+
+    def slow_generate(self, prompts, sampling, seeds):
+        clock[0] += 2 * len(prompts) * sampling.num_samples
+        return generate(self, prompts, sampling, seeds)
+
+    def slow_score(self, problems, completions):
+        clock[0] += 0.5 * len(completions)
+        return score(self, problems, completions)
+
+    monkeypatch.setattr(SeededEngine, "generate", slow_generate)
+    monkeypatch.setattr(SumScorer, "score", slow_score)
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     rollouts, stats, _, _ = run(Selection.best)
     drafted = sum(len(c.token_ids) for r in rollouts if r.drafts for c in r.drafts.completions)
     refined = sum(len(c.token_ids) for r in rollouts for c in r.refinements.completions)
     assert stats.drafts.tokens == stats.draft_rewards.tokens == drafted
     assert stats.refinements.tokens == stats.refinement_rewards.tokens == refined
-    assert min(stats.drafts.seconds, stats.refinement_rewards.seconds) >= 0
+    assert (stats.drafts.seconds, stats.refinements.seconds) == (2 * 6 * 4, 2 * 6 * 3)
+    assert (stats.draft_rewards.seconds, stats.refinement_rewards.seconds) == (0.5 * 6 * 4, 0.5 * 6 * 3)

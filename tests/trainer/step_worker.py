@@ -14,8 +14,9 @@ from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.trainer import Trainer
-from igrpo_mcore.weights import WeightSync
-from tests.policy.layouts_worker import Collector
+from igrpo_mcore.weights import WeightSync, load_hf_weights
+from igrpo_mcore.weights.checkpoint import resolve_checkpoint
+from tests.policy.layouts_worker import Collector, full_gradients
 
 GREEDY = Sampling(num_samples=1, temperature=0.0, max_tokens=12, stop_token_ids=(2,))
 PROMPTS = [[5, 20, 33, 47], [60, 61, 62], [10] * 40]
@@ -36,20 +37,19 @@ def main() -> None:
     rollouts, _ = trainer.rollout(1)
     seen["rollouts"] = rollouts
     batch = mini_batches(rollouts, 1, trainer.config.objective, trainer.config.rollout)[0]
-    _, measured = trainer.old_logprobs(1, [batch])
+    measured = trainer.gate([batch], trainer.logprobs([batch]))
     seen["parity"] = measured
+    hf_config = load_hf_config(trainer.config.model.path)
+    whole = WeightSync(trainer.policy.chunks, hf_config, rollout_tp=1, dtype=trainer.policy.dtype)
     seen["loss"], _ = trainer.policy.accumulate_gradient(batch, trainer.objective)
+    seen["gradients"] = full_gradients(trainer.policy, whole)  # they took the weights' place
+    load_hf_weights(trainer.policy.chunks, resolve_checkpoint(trainer.config.model.path), hf_config)
+    trainer.policy.weights_loaded()
     seen["stats"] = trainer.policy.update(batch, trainer.objective)
     trainer.push()
     seen["greedy_after"] = greedy()
     again, _ = trainer.rollout(1)
     seen["resampled_differently"] = again != rollouts
-    whole = WeightSync(
-        trainer.policy.chunks,
-        load_hf_config(trainer.config.model.path),
-        rollout_tp=1,
-        dtype=trainer.policy.dtype,
-    )
     whole.push(weights)
     seen["weights_after"] = weights.tensors
     if dist.get_rank() == 0:

@@ -1,9 +1,10 @@
 """What Llama, Qwen2 and Qwen3 share: a block is HybridModel layers 2i (attention) and 2i + 1 (MLP)."""
 
+import re
 from typing import Any
 
 from igrpo_mcore.weights.rules import Rule, gate_up, qkv, replicated, row, vocabulary
-from igrpo_mcore.weights.table import EMBEDDING, HEAD, OUTPUT, Table
+from igrpo_mcore.weights.table import EMBEDDING, HF_HEAD, OUTPUT, Table
 
 IGNORED = (r"rotary_emb\.inv_freq$",)
 
@@ -56,10 +57,10 @@ def with_ends(
             vocabulary(EMBEDDING, embedding, shape),
             *layers,
             replicated("decoder.final_norm.weight", norm, (config.hidden_size,)),
-            vocabulary(OUTPUT, embedding if tied else HEAD, shape),
+            vocabulary(OUTPUT, embedding if tied else HF_HEAD, shape),
         ),
         tied,
-        (*ignored, r"^lm_head\.weight$") if tied else ignored,
+        (*ignored, rf"^{re.escape(HF_HEAD)}$") if tied else ignored,
     )
 
 

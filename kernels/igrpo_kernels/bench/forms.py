@@ -111,7 +111,7 @@ def _megatron_style(logits_TV: torch.Tensor, p: Problem) -> torch.Tensor:
     logp_T = -_VocabularyParallelCrossEntropy.apply(logits_TV, p.target_T)
     o, A = p.objective, p.advantage_T
     ratio = torch.exp(logp_T - p.old_logprob_T)
-    surrogate = torch.minimum(ratio * A, ratio.clamp(1 - o.clip_low, 1 + o.clip_high) * A)
+    surrogate = torch.minimum(ratio * A, ratio.clamp(o.lowest_ratio, 1 + o.clip_high) * A)
     delta = p.ref_logprob_T - logp_T
     return (p.weight_T * (o.kl_coef * (torch.exp(delta) - delta - 1) - surrogate)).sum()
 

@@ -53,7 +53,7 @@ def written_out(logits_TV: torch.Tensor, p: Problem, rows: slice = slice(None)) 
     logp_T = log_p.gather(1, p.target_T[rows, None])[:, 0]
     o, A = p.objective, p.advantage_T[rows]
     ratio = torch.exp(logp_T - p.old_logprob_T[rows])
-    surrogate = torch.minimum(ratio * A, ratio.clamp(1 - o.clip_low, 1 + o.clip_high) * A)
+    surrogate = torch.minimum(ratio * A, ratio.clamp(o.lowest_ratio, 1 + o.clip_high) * A)
     delta = p.ref_logprob_T[rows] - logp_T
     loss_T = o.kl_coef * (torch.exp(delta) - delta - 1) - surrogate
     if o.entropy_coef:

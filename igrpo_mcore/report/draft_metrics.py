@@ -1,0 +1,86 @@
+"""What stage 2 makes of the draft that it was given: metrics that only a two-stage method has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from igrpo_mcore.rewards.accuracy import FinalAnswer, final_answer_of, same_as_written
+from igrpo_mcore.rewards.options import RewardOptions
+from igrpo_mcore.types import Completion, PromptRollout, Score
+
+
+def draft_metrics(rollouts: Sequence[PromptRollout], options: RewardOptions) -> dict[str, float | None]:
+    """``drafts/…`` and ``refinements/…`` of docs/metrics.md that set refinements against the chosen draft.
+
+    Means are over prompts for drafts and over all refinements for refinements; "right" is ``is_right``.
+    An answer repeats its draft's where ``options`` read the same number or the same text out of both; one
+    without an answer repeats nothing. All are None under plain GRPO, and a mean over nothing is None.
+
+    ``drafts/best_of_n_expected`` is 1 - (1 - V)^N (arXiv 2602.09000, proposition 3.1) with V a prompt's
+    own share of right drafts, averaged over prompts. It lies below what the proposition means (at N = 4
+    and V = 1/4: 0.54 for 0.68), as it is concave in V. The unbiased estimate from the same N drafts is
+    the observed ``drafts/best_accuracy`` (pass@k at k = n, arXiv 2107.03374), which stands beside it.
+    """
+    prompts = [_Refined.of(r, options) for r in rollouts if r.drafts is not None and r.chosen is not None]
+    pairs = [(p, score, text) for p in prompts for score, text in p.refinements]
+    gains = [score.total - p.chosen.total for p, score, _ in pairs]
+
+    def accuracy_given(right: bool) -> float | None:
+        return _mean([is_right(score) for p, score, _ in pairs if is_right(p.chosen) == right])
+
+    return {
+        "drafts/chosen_reward": _mean([p.chosen.total for p in prompts]),
+        "drafts/chosen_accuracy": _mean([is_right(p.chosen) for p in prompts]),
+        "drafts/best_accuracy": _mean([any(p.right_drafts) for p in prompts]),
+        "drafts/best_of_n_expected": _mean(
+            [1 - (1 - fmean(p.right_drafts)) ** len(p.right_drafts) for p in prompts]
+        ),
+        "refinements/gain_over_draft": _mean(gains),
+        "refinements/beat_draft": _mean([gain > 0 for gain in gains]),
+        "refinements/equal_draft": _mean([gain == 0 for gain in gains]),
+        "refinements/below_draft": _mean([gain < 0 for gain in gains]),
+        "refinements/repeat_answer": _mean(
+            [same_as_written(p.answer, final_answer_of(text, options)) for p, _, text in pairs]
+        ),
+        "refinements/repeat_text": _mean([p.text.split() == text.split() for p, _, text in pairs]),
+        "refinements/accuracy_given_right_draft": accuracy_given(True),
+        "refinements/accuracy_given_wrong_draft": accuracy_given(False),
+    }
+
+
+def is_right(score: Score) -> bool:
+    """Accuracy of at least 1; without that reward, at least 1 in every reward but the format's."""
+    parts = score.parts
+    if "accuracy" in parts:
+        return parts["accuracy"] >= 1
+    judged = [value for name, value in parts.items() if name != "format"]
+    return bool(judged) and min(judged) >= 1
+
+
+@dataclass(frozen=True)
+class _Refined:
+    """One prompt: its chosen draft's score, text and answer, which drafts were right, and the refinements."""
+
+    chosen: Score
+    text: str
+    answer: FinalAnswer | None
+    right_drafts: list[bool]
+    refinements: list[tuple[Score, str]]
+
+    @classmethod
+    def of(cls, rollout: PromptRollout, options: RewardOptions) -> "_Refined":
+        assert rollout.drafts is not None
+        assert rollout.chosen is not None
+        draft: Completion = rollout.drafts.completions[rollout.chosen]
+        texts = [completion.text for completion in rollout.refinements.completions]
+        return cls(
+            rollout.drafts.scores[rollout.chosen],
+            draft.text,
+            final_answer_of(draft.text, options),
+            [is_right(score) for score in rollout.drafts.scores],
+            list(zip(rollout.refinements.scores, texts, strict=True)),
+        )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

@@ -1,0 +1,78 @@
+"""Whether two final values are equal: exactly where both are rational numbers, else by math-verify."""
+
+import logging
+from functools import lru_cache
+from typing import Any
+
+from math_verify import LatexExtractionConfig, parse, verify
+
+from igrpo_mcore.rewards.latex import spell
+from igrpo_mcore.rewards.value import MAX_CHARACTERS, Kind, Value
+
+# It warns that its own timeouts are off; the worker pool has the time limit.
+logging.getLogger("math_verify").setLevel(logging.ERROR)
+
+_ALIKE = [
+    {Kind.list, Kind.set},
+    {Kind.interval, Kind.tuple, Kind.union, Kind.relation},
+]
+_SIZED = {Kind.list, Kind.set, Kind.tuple, Kind.matrix}
+
+
+def equal_values(reference: Value, given: Value) -> bool:
+    """Whether ``given`` is of the reference's kind and equal to it.
+
+    A letter that the reference lacks makes them different (``x/x`` is not 1); a percentage counts
+    as itself and as its number (``50%`` for 0.5 and for 50).
+    """
+    if not _same_kind(reference, given):
+        return False
+    bound = Kind.relation in (reference.kind, given.kind) and reference.kind is not given.kind
+    if not bound and not given.symbols <= reference.symbols:  # bound: x < 3 for (-\infty, 3)
+        return False
+    if reference.scalar and given.scalar and reference.number is not None and given.number is not None:
+        a, b = reference.number, given.number
+        if a == b or (reference.scalar.percent != given.scalar.percent and a in (b * 100, b / 100)):
+            return True
+        if a.is_Integer and b.is_Integer:
+            return False
+    if reference.scalar and given.scalar and reference.scalar.value == given.scalar.value:
+        return True
+    one, other = list(_parse(reference.text)), list(_parse(given.text))
+    if not one or not other:
+        return False
+    # math-verify takes an inequality for an interval in one order only
+    symmetric = Kind.relation in (reference.kind, given.kind)
+    return _verify(one, other) or (symmetric and _verify(other, one))
+
+
+def equals_expression(reference: str, given: Value) -> bool:
+    """Whether a scalar equals a reference that is an unevaluated expression (``2^3\\cdot 5``)."""
+    has_number = any(character.isdigit() for character in reference)
+    if given.kind is not Kind.scalar or given.symbols or not has_number or len(reference) > MAX_CHARACTERS:
+        return False
+    return equal_texts(spell(reference), given.text)
+
+
+def equal_texts(reference: str, given: str) -> bool:
+    """By math-verify alone, both read as LaTeX."""
+    return _verify(list(_parse(reference)), list(_parse(given)))
+
+
+def _verify(one: list[Any], other: list[Any]) -> bool:
+    return bool(verify(one, other, timeout_seconds=None))
+
+
+def _same_kind(reference: Value, given: Value) -> bool:
+    if reference.kind in _SIZED and given.kind in _SIZED and reference.size != given.size:
+        return False
+    if reference.kind is Kind.set and reference.size == 1 and given.kind is Kind.scalar:
+        return True  # 2 for \{2\}
+    return reference.kind == given.kind or any({reference.kind, given.kind} <= alike for alike in _ALIKE)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> tuple[Any, ...]:
+    """sympy objects, the text itself left out: two texts are not equal for being the same."""
+    found = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)  # type: ignore[arg-type]
+    return tuple(candidate for candidate in found if not isinstance(candidate, str))

@@ -1,0 +1,28 @@
+"""What the registered rewards can be told, as sent to the worker processes."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from igrpo_mcore.config.reward_choices import AccuracyFrom, FormatStyle
+
+if TYPE_CHECKING:
+    from igrpo_mcore.config.schema import RewardConfig
+
+
+@dataclass(frozen=True)
+class RewardOptions:
+    """Options of the registered rewards (``reward.*`` of a recipe).
+
+    ``opens_thinking`` is no option of a recipe: it is true where the rendered prompt itself ends with
+    ``<think>``, so that a completion begins inside the thinking (``PromptRenderer.opens_thinking``).
+    """
+
+    accuracy_from: AccuracyFrom = AccuracyFrom.answer_tag
+    format_style: FormatStyle = FormatStyle.paper
+    opens_thinking: bool = False
+
+
+def options_of(config: "RewardConfig", *, opens_thinking: bool = False) -> RewardOptions:
+    """The options that a recipe's ``reward`` section gives."""
+    # plain enums: what OmegaConf hands out may be a string, and a worker imports no OmegaConf
+    return RewardOptions(AccuracyFrom(config.accuracy_from), FormatStyle(config.format_style), opens_thinking)

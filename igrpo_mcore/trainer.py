@@ -146,14 +146,12 @@ class Trainer:
                 rollouts, self.config.train.mini_batches, self.config.objective, self.config.rollout
             )
             due = step == 1 or step % self.config.parity.every == 0
-            old = self.logprobs(batches) if due else None
-            measured = self.gate(batches, old) if old else None  # while the engine still has its weights
             with self.phases("sleep"):
-                self.engine.sleep()
+                self.engine.sleep(keep_weights=due)
             off_policy = self.config.train.updates_per_step > 1
             corrected = self.config.objective.correction != Correction.none
-            if old is None and (off_policy or corrected):
-                old = self.logprobs(batches)
+            old = self.logprobs(batches) if due or off_policy or corrected else None
+            measured = self.gate(batches, old) if old and due else None
             importance = (
                 ImportanceWeights.of(batches, old, self.config.objective) if old and corrected else None
             )
@@ -217,7 +215,13 @@ class Trainer:
         return measured
 
     def suspects(self) -> list[str]:
-        """The tensors that differ between policy and engine, by checksum and bit by bit."""
+        """The tensors that differ between policy and engine, by checksum and bit by bit.
+
+        The engine sleeps by then, so that the log-prob pass has its memory, but keeps on the host the
+        very weights that it sampled with; they come back as they do for a push.
+        """
+        self.policy.offload_optimizer()
+        self.engine.wake(EngineMemory.weights)
         found = verify_weights(self.sync, engine_model=self.engine.model).mismatches
         return sorted({mismatch.tensor for mismatch in found})
 

@@ -237,7 +237,7 @@ class ObjectiveConfig:
     """Truncated importance weights min(π_old / π_sampler, correction_cap) on the objective: of each token,
     or of the whole sequence. Costs a log-prob pass a step where there is only one update."""
     correction_cap: float = 2.0
-    """C of the truncated weights."""
+    """C of the truncated weights, at least 1 (verl's default, 2)."""
     draft_weight: float = 0.0
     """Weight of the GRPO loss of the draft group under q, an extension of ours (0 is the paper)."""
 

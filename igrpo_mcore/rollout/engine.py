@@ -56,12 +56,14 @@ class RolloutEngine(Protocol):
         """
         ...
 
-    def sleep(self) -> None:
-        """Give weights and KV cache back to the device. A no-op on the CPU."""
+    def sleep(self, *, keep_weights: bool = False) -> None:
+        """Give weights and KV cache back to the device; ``keep_weights`` moves the weights to the host
+        instead of discarding them. A no-op on the CPU."""
         ...
 
     def wake(self, what: EngineMemory) -> None:
-        """Take the memory again; contents are undefined until ``load_weights``. A no-op on the CPU."""
+        """Take the memory again. Weights that were kept are back as they were; other contents are
+        undefined until ``load_weights``. A no-op on the CPU."""
         ...
 
     def close(self) -> None:

@@ -58,7 +58,6 @@ class VLLMEngine:
         self.count = world_size // rollout.tp
         self.index = dist.get_rank() // rollout.tp
         self._tokenizer = tokenizer
-        self._asleep = False
         _set_environment()
         with _trainer_state_kept(), _waiting_asleep():
             with loading():
@@ -73,11 +72,6 @@ class VLLMEngine:
     def model(self):
         """vLLM's module of this rank, for reading its weights back."""
         return self._model
-
-    @property
-    def asleep(self) -> bool:
-        """Whether the engine's weights are gone until it is woken and pushed to."""
-        return self._asleep
 
     @property
     def is_first_rank(self) -> bool:
@@ -140,17 +134,16 @@ class VLLMEngine:
         self._refresh_tied_head()
         self._llm.reset_prefix_cache()
 
-    def sleep(self) -> None:
-        """Discard weights and KV cache on the GPU (vLLM's sleep level 2): weights are pushed anew anyway."""
+    def sleep(self, *, keep_weights: bool = False) -> None:
+        """Free the GPU of weights and KV cache. They are discarded (vLLM's sleep level 2), since weights
+        are pushed anew anyway; with ``keep_weights`` the host keeps a copy of the weights (level 1)."""
         if has_cuda():
-            self._llm.sleep(level=2)
-            self._asleep = True
+            self._llm.sleep(level=1 if keep_weights else 2)
 
     def wake(self, what: EngineMemory) -> None:
-        """Allocate ``what`` again on the GPU."""
+        """Allocate ``what`` again on the GPU, and put weights back that were kept."""
         if has_cuda():
             self._llm.wake_up(tags=[what.value])
-            self._asleep = False
 
     def close(self) -> None:
         """Shut vLLM down on all ranks together; it destroys the default process group as well."""

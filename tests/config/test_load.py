@@ -86,6 +86,7 @@ def test_options_that_the_documents_name_exist():
         ("optimizer.beta2=1", "optimizer.beta2=1.0 must lie in [0, 1)"),
         ("optimizer.eps=0", "optimizer.eps=0.0 must be above 0"),
         ("parity.mean_threshold=0", "parity.mean_threshold=0.0 must be above 0"),
+        ("objective.correction_cap=0.5", "objective.correction_cap=0.5 must be at least 1"),
         ("reward.weights.accuracy=nan", "reward.weights.accuracy=nan must be a finite number"),
         ("reward.weights={'my.module:f': -inf}", "reward.weights.my.module:f=-inf must be a finite number"),
         ("reward.time_limit_s=1e20", "at most 86400"),

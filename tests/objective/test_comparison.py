@@ -4,7 +4,7 @@ import pytest
 import torch
 from igrpo_kernels import Objective, policy_loss
 
-from igrpo_mcore.config.schema import Config, DataConfig, ModelConfig, ObjectiveKind
+from igrpo_mcore.config.schema import Config, Correction, DataConfig, ModelConfig, ObjectiveKind
 from igrpo_mcore.objective.comparison import same_gradient_note
 
 KINDS = ("clip", "reinforce", "cispo", "gspo")
@@ -56,6 +56,34 @@ def test_gspo_too_where_a_sequence_has_one_advantage():
     torch.testing.assert_close(found[0], found[1])
 
 
+@pytest.mark.parametrize(("by_token", "same"), [(False, True), (True, False)])
+def test_gspo_averages_importance_weights_over_a_sequence(by_token, same):
+    """Which is why the note is not given for gspo with weights by token."""
+    generator = torch.Generator().manual_seed(2)
+    logits_TV, target_T = (
+        torch.randn(12, 17, generator=generator),
+        torch.randint(17, (12,), generator=generator),
+    )
+    importance_T = torch.rand(12, generator=generator) + 0.5
+    if not by_token:
+        importance_T = importance_T[::4].repeat_interleave(4)
+    found = []
+    for kind in ("clip", "gspo"):
+        leaf = logits_TV.clone().requires_grad_()
+        policy_loss(
+            leaf,
+            target_T,
+            old_logprob_T=None,
+            advantage_T=torch.tensor([1.0, -0.5, 2.0]).repeat_interleave(4),
+            weight_T=torch.full((12,), 1 / 12),
+            objective=Objective(kind=kind),
+            importance_T=importance_T,
+            sequence_id_T=torch.arange(12) // 4,
+        ).loss.backward()
+        found.append(leaf.grad)
+    assert torch.allclose(found[0], found[1], atol=1e-6) is same
+
+
 def test_a_second_update_tells_them_apart():
     old_T = torch.linspace(-6, -1, 12)
     gradients = [gradient(kind, old_T) for kind in KINDS]
@@ -70,6 +98,8 @@ def test_a_second_update_tells_them_apart():
         ({}, False),
         ({"objective.kind": ObjectiveKind.cispo}, True),
         ({"objective.clip_high": 0.28}, True),
+        ({"objective.kind": ObjectiveKind.gspo, "objective.correction": Correction.sequence}, True),
+        ({"objective.kind": ObjectiveKind.gspo, "objective.correction": Correction.token}, False),
         ({"objective.kind": ObjectiveKind.gspo, "train.passes": 2}, False),
         ({"objective.kind": ObjectiveKind.gspo, "train.mini_batches": 2}, False),
     ],

@@ -66,7 +66,7 @@ def checks(
     def rewards() -> str:
         for name in config.reward.weights:
             load_reward(name)
-        if "reasoning_gym" in config.reward.weights:
+        if config.reward.weights.get("reasoning_gym"):
             from igrpo_mcore.rewards.reasoning_gym import check_verifiers
 
             check_verifiers(problems(), options_of(config.reward))

@@ -1,4 +1,4 @@
-"""Verifiers of reasoning-gym are tried before a policy does: which can be earned, which can be talked into it."""
+"""Verifiers of reasoning-gym are tried before a policy does: who earns them, and what fools them."""
 
 import json
 
@@ -43,7 +43,7 @@ def test_an_answer_that_earns_nothing():
 
 
 def test_problems_from_elsewhere():
-    with pytest.raises(UserError, match="set data.path=reasoning_gym:TASK"):
+    with pytest.raises(UserError, match=r"set data\.path=reasoning_gym:TASK"):
         check_verifiers([Problem("1", "1+1", "2")], RewardOptions())
 
 

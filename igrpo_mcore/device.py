@@ -179,7 +179,15 @@ def _prepare_cpu() -> None:
     import megatron.core.optimizer as optimizer
     import megatron.core.optimizer.distrib_optimizer as distributed_optimizer
     from megatron.core.tensor_parallel import random as megatron_random
+    from megatron.core.tensor_parallel.layers import LinearWithGradAccumulationAndAsyncCommunication as Linear
 
+    backward = Linear.backward
+
+    def backward_on_cpu(ctx: Any, grad_output: torch.Tensor) -> Any:
+        with _MegatronOnCpu():  # autograd calls a backward outside of the mode that its forward was in
+            return backward(ctx, grad_output)
+
+    Linear.backward = staticmethod(backward_on_cpu)
     torch.cuda.current_device = lambda: _CPU  # type: ignore[assignment,return-value]
     torch.cuda.synchronize = lambda *a, **k: None  # type: ignore[assignment]
     torch.cuda.get_rng_state = lambda *a, **k: torch.get_rng_state()  # type: ignore[assignment]

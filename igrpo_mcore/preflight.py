@@ -17,7 +17,12 @@ from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.registry import load_reward
 from igrpo_mcore.rollout.limits import check_engine
 from igrpo_mcore.types import Problem
-from igrpo_mcore.weights.checkpoint import check_against_table, open_checkpoint, resolve_checkpoint
+from igrpo_mcore.weights.checkpoint import (
+    check_against_table,
+    check_head_copy,
+    open_checkpoint,
+    resolve_checkpoint,
+)
 from igrpo_mcore.weights.families import table_for
 
 
@@ -107,9 +112,12 @@ def check_prompts(config: Config, problems: list[Problem]) -> None:
 
 
 def check_checkpoint(path: str, hf_config: Any) -> None:
-    """Raises ``UserError`` where the checkpoint's tensors are not those of its family's table."""
+    """Raises ``UserError`` where the checkpoint's tensors are not those of its family's table, or where it
+    carries a tied head that is not the embedding."""
     checkpoint = open_checkpoint(resolve_checkpoint(path))
-    check_against_table(checkpoint, table_for(hf_config))
+    table = table_for(hf_config)
+    check_against_table(checkpoint, table)
+    check_head_copy(checkpoint, table)
 
 
 def check_disk(config: Config, hf_config: Any) -> None:

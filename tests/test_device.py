@@ -1,9 +1,13 @@
 """The CPU path's products: by oneDNN where no gradient is kept, equal to fp64's."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from igrpo_mcore import device
+from tests.support.ranks import ROOT
 
 
 @pytest.mark.parametrize("shape", [(300, 96, 160), (1, 7, 5), (33, 1, 2)])
@@ -37,3 +41,31 @@ def test_the_mode_takes_what_has_no_gradient_and_leaves_the_rest(monkeypatch):
     loss.backward()
     assert taken == [True, False, False, False]
     torch.testing.assert_close(b.grad, a.sum(0)[:, None].expand(3, 5))
+
+
+def test_linear_layers_multiply_by_onednn_forward_and_backward():
+    """In a process of its own: Megatron's patches stay."""
+    script = """
+import torch
+from igrpo_mcore import device
+taken, onednn = [], device._onednn_matmul
+def seen(a, b):
+    product = onednn(a, b)
+    taken.append(product is not None)
+    return product
+device._onednn_matmul = seen
+from megatron.core.tensor_parallel.layers import linear_with_grad_accumulation_and_async_allreduce as linear
+x, w = torch.randn(6, 1, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
+torch.distributed.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
+group = torch.distributed.group.WORLD
+with device.megatron_on_cpu():
+    y = linear(x, w, None, gradient_accumulation_fusion=False, allreduce_dgrad=False, sequence_parallel=False,
+               tp_group=group)
+    y.square().sum().backward()
+assert taken == [True] * 3, taken
+expected = torch.autograd.grad((x.double() @ w.double().t()).square().sum(), (x, w))
+torch.testing.assert_close(x.grad, expected[0], rtol=1e-5, atol=1e-5)
+torch.testing.assert_close(w.grad, expected[1], rtol=1e-5, atol=1e-5)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]

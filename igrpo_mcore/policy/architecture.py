@@ -10,6 +10,7 @@ from typing import Any
 
 from igrpo_mcore.config.schema import ParallelConfig
 from igrpo_mcore.errors import UserError, one_line
+from igrpo_mcore.weights.rules import VLLM_VOCABULARY_MULTIPLE
 
 # transformers 5 calls the Mamba blocks linear_attention and the attention blocks full_attention
 _NEMOTRON_SYMBOLS = {
@@ -197,6 +198,35 @@ def pipeline_pattern(architecture: Architecture, stages: int) -> str:
     return "|".join(pattern[i : i + per_stage] for i in range(0, len(pattern), per_stage))
 
 
+def _engine_cuts(architecture: Architecture, tp: int) -> str | None:
+    """What a vLLM engine (0.32) of ``tp`` ranks would have to cut through; None where it can be divided.
+
+    Key-value heads, and a single Mamba group, are copied to several ranks where there are more ranks.
+    """
+    heads, rows, mamba = architecture.kv_heads, architecture.vocab_size, architecture.mamba
+    if heads % tp and tp % heads:
+        return f"key-value heads (rollout.tp neither divides nor is a multiple of {heads})"
+    if architecture.ffn_hidden % tp:
+        return f"columns of the MLP (width {architecture.ffn_hidden})"
+    if -(-rows // VLLM_VOCABULARY_MULTIPLE) * VLLM_VOCABULARY_MULTIPLE % tp:
+        return f"rows of the vocabulary ({rows}, padded to a multiple of {VLLM_VOCABULARY_MULTIPLE})"
+    if mamba and mamba.heads % tp:
+        return f"Mamba heads (there are {mamba.heads})"
+    if mamba and mamba.groups != 1 and mamba.groups % tp:
+        return f"Mamba groups (there are {mamba.groups})"
+    return None
+
+
+def _check_rollout_tp(architecture: Architecture, tp: int) -> None:
+    if cut := _engine_cuts(architecture, tp):
+        fitting = [
+            n
+            for n in range(1, min(64, architecture.heads) + 1)
+            if architecture.heads % n == 0 and not _engine_cuts(architecture, n)
+        ]
+        raise UserError(f"rollout.tp={tp} would cut through {cut}; choose one of {fitting}")
+
+
 def check_layout(
     architecture: Architecture, parallel: ParallelConfig, rollout_tp: int, world_size: int
 ) -> None:
@@ -218,13 +248,8 @@ def check_layout(
     divides("parallel.tp", tp, "the key-value heads", architecture.kv_heads)
     divides("parallel.tp", tp, "the MLP width", architecture.ffn_hidden)
     divides("rollout.tp", rollout_tp, "the attention heads", architecture.heads)
-    divides("rollout.tp", rollout_tp, "the MLP width", architecture.ffn_hidden)
-    if rollout_tp % architecture.kv_heads:  # a multiple is right as well: vLLM then replicates them
-        divides("rollout.tp", rollout_tp, "the key-value heads", architecture.kv_heads)
+    _check_rollout_tp(architecture, rollout_tp)
     if architecture.mamba is not None:
-        divides("rollout.tp", rollout_tp, "the Mamba heads", architecture.mamba.heads)
-        if rollout_tp % architecture.mamba.groups:
-            divides("rollout.tp", rollout_tp, "the Mamba groups", architecture.mamba.groups)
         divides("parallel.tp", tp, "the Mamba groups", architecture.mamba.groups)
         divides("parallel.tp", tp, "the Mamba heads", architecture.mamba.heads)
     blocks = architecture.layers if architecture.mamba else architecture.layers // 2

@@ -7,10 +7,11 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from igrpo_mcore.errors import UserError, one_line
-from igrpo_mcore.weights.table import Table
+from igrpo_mcore.weights.table import EMBEDDING, HF_HEAD, Table
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_COMPARED_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -117,3 +118,28 @@ def check_against_table(checkpoint: Checkpoint, table: Table) -> None:
                 f"checkpoint {checkpoint.folder} has tensor {name} that its config does not ask for; "
                 "config.json and the safetensors files do not belong together"
             )
+
+
+def check_head_copy(checkpoint: Checkpoint, table: Table) -> None:
+    """A tied checkpoint that carries its head all the same has the embedding's values in it.
+
+    Raises:
+        UserError: the copy differs: transformers would compute with it, the policy with the embedding.
+    """
+    if not table.tied or HF_HEAD not in checkpoint.files:
+        return
+    embedding = table.by_param[EMBEDDING].tensors[0].name
+    with (
+        safe_open(checkpoint.folder / checkpoint.files[HF_HEAD], "pt") as copies,
+        safe_open(checkpoint.folder / checkpoint.files[embedding], "pt") as originals,
+    ):
+        copy, original = copies.get_slice(HF_HEAD), originals.get_slice(embedding)
+        rows = range(0, original.get_shape()[0], _COMPARED_ROWS)
+        same = copy.get_shape() == original.get_shape() and all(
+            bool((copy[r : r + _COMPARED_ROWS] == original[r : r + _COMPARED_ROWS]).all()) for r in rows
+        )
+    if not same:
+        raise UserError(
+            f"checkpoint {checkpoint.folder} has a {HF_HEAD} unlike {embedding} although its config.json "
+            "says tie_word_embeddings=true; set that to false there if the head is meant"
+        )

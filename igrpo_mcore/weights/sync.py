@@ -40,7 +40,6 @@ class PushStats:
     bytes_allgather: int
     tensors: int
     buckets: int
-    bucket_peak_bytes: int
     peak_extra_bytes: int
     exchange_s: float
     assemble_s: float
@@ -155,7 +154,6 @@ class WeightSync:
             self._allgather,
             len(self.manifest.entries),
             len(self.plan.buckets),
-            self.plan.bucket_peak,
             meter.peak,
             meter.exchange_s,
             meter.assemble_s,

@@ -15,7 +15,7 @@ from igrpo_mcore.weights.read_back import ReadBack
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
 from igrpo_mcore.weights.sync import WeightSync
-from igrpo_mcore.weights.table import HF_HEAD
+from igrpo_mcore.weights.table import HF_HEAD, OUTPUT
 
 _FAMILIES = (
     ("embedding", r"embed_tokens|embeddings"),
@@ -122,6 +122,17 @@ def _equal(held: Tensor, expected: Tensor, spec: HFTensor) -> bool:
     return held.shape == expected.shape and torch.equal(held, expected)
 
 
+def _replica_differences(sync: WeightSync, ledger: Ledger) -> Iterator[Mismatch]:
+    """Replicas within the policy: data-parallel ones, and a tied head on a stage without its embedding."""
+    for param, shard in sync.shards.items():
+        for segment in shard.segments:
+            tensor = sync.table.tensors[segment.tensor]
+            part = shard.view(segment).to(as_sent(tensor, sync.dtype))
+            if not ledger.matches(part, tensor, (segment.run,)):
+                name = HF_HEAD if sync.table.tied and param == OUTPUT else tensor.name
+                yield Mismatch(name, f"rank {sync.rank} of the policy holds other values than another rank")
+
+
 def _checkpoint_differences(sync: WeightSync, ledger: Ledger, path: str | Path) -> Iterator[Mismatch]:
     checkpoint = open_checkpoint(resolve_checkpoint(path))
     check_against_table(checkpoint, sync.table)
@@ -152,6 +163,8 @@ def verify_weights(
     """
     ledger = policy_ledger(sync.table, sync.shards, sync.cells, sync.rank, sync.rollout_tp, sync.dtype)
     found = list(_checkpoint_differences(sync, ledger, checkpoint)) if checkpoint is not None else []
+
+    found += _replica_differences(sync, ledger)
 
     def local_length(name: str) -> int:
         runs = sync.table.tensors[name].engine_runs(sync.rank % sync.rollout_tp, sync.rollout_tp)

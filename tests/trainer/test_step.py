@@ -150,7 +150,9 @@ def test_loss_gradient_and_update(step):
     model.zero_grad()
     loss.backward()
     assert float(loss.detach()) == pytest.approx(seen["loss"], abs=1e-5)
-    answered = [len(c.token_ids) for r in seen["rollouts"] for c in r.refinements.completions]
+    groups = [rollout.refinements for rollout in seen["rollouts"]]
+    trained = [group for group in groups if len(set(group.rewards)) > 1]  # the others have no gradient
+    answered = [len(completion.token_ids) for group in trained for completion in group.completions]
     assert seen["stats"].head_rows == sum(answered) < seen["stats"].tokens
     norm = float(torch.stack([p.grad.norm() for p in model.parameters()]).norm())
     assert norm > 1e-3
@@ -162,7 +164,7 @@ def test_loss_gradient_and_update(step):
     assert set(seen["gradients"]) == set(gradients)
     for name, gradient in gradients.items():
         error = float((seen["gradients"][name] - gradient).norm())
-        # fp32 in another order of summing: a few 1e-6 of the whole, seldom 1e-4 of a small tensor's own
+        # fp32 in another order of summing: up to 1e-4 of a tensor of SmolLM2, ten times that is allowed
         assert error <= 1e-3 * float(gradient.norm()) + 1e-6 * norm, f"{name}: {error:.1e}"
 
     # one AdamW step from zero moments: m/(1-β1) = g, v/(1-β2) = g², so Δ = -lr g / (|g| + eps)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.weights.checkpoint import check_against_table, open_checkpoint
+from igrpo_mcore.weights.checkpoint import SINGLE, check_against_table, check_head_copy, open_checkpoint
 from igrpo_mcore.weights.families import table_for
-from igrpo_mcore.weights.rules import Block, fused, gate_up, qkv, row
+from igrpo_mcore.weights.rules import Block, Run, fused, gate_up, qkv, row
 from tests.support.checkpoints import FAMILIES, hf_config, make_checkpoint
 from tests.weights.moe import make_moe_checkpoint, moe_config
 
@@ -109,6 +109,9 @@ def test_engine_shares_of_key_value_heads_and_vocabulary():
     key = rule.tensors[1]
     # four engine ranks share two key heads: ranks 0, 1 the first, ranks 2, 3 the second
     assert [key.engine_runs(r, 4)[0].start for r in range(4)] == [0, 0, 4, 4]
+    # SmolLM2-135M's 9 and 3 heads over nine ranks
+    key = qkv("qkv", ("q", "k", "v"), heads=9, kv_heads=3, head_dim=64, inner=(1,)).tensors[1]
+    assert [key.engine_runs(r, 9) for r in (0, 2, 3, 8)] == [(Run(64 * h, 64),) for h in (0, 0, 1, 2)]
     embedding = table_for(hf_config("llama", vocab_size=130)).tensors["model.embed_tokens.weight"]
     # vLLM pads 130 rows to 192: 96 a rank, of which the second has 34 real ones
     assert [(r.start, r.length) for i in range(2) for r in embedding.engine_runs(i, 2)] == [(0, 96), (96, 34)]
@@ -145,7 +148,21 @@ def test_folder_without_weights_and_damaged_file(tmp_path):
         open_checkpoint(tmp_path)
 
 
-def test_tied_checkpoint_may_carry_its_head(tmp_path):
-    table = table_for(hf_config("llama", tie_word_embeddings=True))
-    assert table.may_ignore("lm_head.weight")
+def test_tied_checkpoint_may_carry_its_head_where_it_is_the_embedding(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    table = table_for(hf_config("llama", hidden=64, layers=1, tie_word_embeddings=True))
     assert not table_for(hf_config("llama")).may_ignore("lm_head.weight")
+    file = make_checkpoint(tmp_path, "llama", hidden=64, layers=1, tie_word_embeddings=True) / SINGLE
+    tensors = load_file(file)
+    head = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors | {"lm_head.weight": head}, file)
+    checkpoint = open_checkpoint(tmp_path)
+    check_against_table(checkpoint, table)
+    check_head_copy(checkpoint, table)
+    head[127, 63] += 1
+    save_file(tensors | {"lm_head.weight": head}, file)
+    with pytest.raises(
+        UserError, match=r"lm_head.weight unlike model.embed_tokens.weight .* set that to false"
+    ):
+        check_head_copy(checkpoint, table)

@@ -31,11 +31,12 @@ def generated(config: DataConfig, *, held_out: bool) -> list[Problem]:
             it refuses, a task without reference answers, and tasks that leave nothing.
     """
     tasks = [name.strip() for name in config.path.removeprefix(GENERATED).split(",")]
-    unknown = sorted(set(config.options) - set(tasks))
+    given = {task for task, options in config.options.items() if options is not None}
+    unknown = sorted(given - set(tasks))
     if unknown:
         raise UserError(
             f"data.options has options for {unknown[0]}, which data.path={config.path} does not name; add it "
-            "there or remove its options"
+            f"there, or set data.options.{unknown[0]}=null"
         )
     for task in tasks:
         _check_task(task, config)

@@ -47,6 +47,13 @@ def test_entries_are_whole():
         assert (entry["question"], str(entry["answer"])) == (problem.problem, problem.answer)
 
 
+def test_a_recipes_options_can_be_taken_back():
+    """Overrides are merged into a recipe's tables: its options for another task stay unless they are null."""
+    alone = DataConfig(path="reasoning_gym:gcd", size=4)
+    merged = DataConfig(path="reasoning_gym:gcd", size=4, options={"products": None})
+    assert generated(merged, held_out=False) == generated(alone, held_out=False)
+
+
 @pytest.mark.parametrize(
     ("task", "options", "said"),
     [

@@ -97,16 +97,25 @@ def evaluate(
     overrides: Overrides = None,
     against: Annotated[Path | None, typer.Option(help="An earlier eval/step_N.json to print beside.")] = None,
     show: Annotated[int, typer.Option(help="Problems whose completions are printed.")] = 4,
+    step: Annotated[
+        int | None, typer.Option(help="Step of a run's checkpoint; none takes the newest.")
+    ] = None,
 ) -> None:
     """Single-shot accuracy on held-out problems, by the engines of the run's own layout."""
+    from igrpo_mcore.export import find_checkpoint
+
     if against is not None and not against.is_file():
         raise UserError(f"--against {against}: there is no such file; give an eval/step_N.json")
+    if step is not None and not source.is_dir():
+        raise UserError(f"--step {step} asks for a run's checkpoint and {source} is a recipe; give runs/NAME")
+    checkpoint = find_checkpoint(source, step) if source.is_dir() else None
     options = [*(["--against", str(against)] if against else []), "--show", str(show)]
+    options += ["--step", str(step)] if step is not None else []
 
     def run(config: "Config") -> None:
         from igrpo_mcore.evaluate import evaluate as evaluate_run
 
-        evaluate_run(config, of_run=source.is_dir(), against=against, show=show)
+        evaluate_run(config, checkpoint, against=against, show=show)
 
     _in_ranks("eval", source, overrides, run, options)
 

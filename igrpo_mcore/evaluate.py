@@ -13,6 +13,7 @@ from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.problems import held_out_problems
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.policy.checkpoint import load_parameters
 from igrpo_mcore.policy.parallel import is_main_rank
 from igrpo_mcore.report.draft_metrics import is_right
 from igrpo_mcore.report.hacking import hacking_metrics
@@ -83,25 +84,26 @@ def interval(by_problem: Sequence[float], seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def evaluate(config: Config, *, of_run: bool, against: Path | None, show: int) -> None:
+def evaluate(config: Config, checkpoint: Path | None, *, against: Path | None, show: int) -> None:
     """Sample ``eval.samples`` completions of each held-out problem under q, print and write the figures.
 
-    Of a run the weights are those of its newest checkpoint, of a recipe those that it starts from. The
-    figures go to ``eval/step_N.json`` in the run's folder, the completions to ``eval/step_N.jsonl``.
+    The figures go to ``eval/step_N.json`` in the run's folder, the completions to ``eval/step_N.jsonl``.
 
     Args:
+        checkpoint: a run's, whose weights are taken; None takes the weights that the recipe starts from.
         against: an earlier ``step_N.json`` whose accuracy is printed beside this one.
         show: problems whose completions are printed, to be read.
 
     Raises:
-        UserError: no held-out problems, no checkpoint yet, or a file that cannot be written.
+        UserError: no held-out problems, a damaged checkpoint, or a file that cannot be written.
     """
     problems = held_out_problems(config)
-    config.checkpoint.resume = Resume.auto if of_run else Resume.never
+    config.checkpoint.resume = Resume.never
     trainer = Trainer(config)
-    step = trainer.position.step
-    if of_run and not step:
-        raise UserError(f"run {config.run.name} has no checkpoint yet: evaluate its recipe instead")
+    step = 0
+    if checkpoint is not None:
+        step = trainer.checkpoints.read(checkpoint)[0].step
+        load_parameters(trainer.policy.chunks, checkpoint)  # without its optimizer state
     trainer.push()
     options = config.eval
     sampling = Sampling(

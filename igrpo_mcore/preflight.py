@@ -5,15 +5,15 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from transformers import AutoTokenizer
-
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
+from igrpo_mcore.data.tokenizer import load_tokenizer
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import Architecture, architecture_of, check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, checkpoint_bytes
 from igrpo_mcore.report.run_folder import check_run_folder, checkpoints_dir, run_dir
+from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.registry import load_reward
 from igrpo_mcore.rollout.limits import check_engine
 from igrpo_mcore.types import Problem
@@ -71,6 +71,10 @@ def checks(
     def rewards() -> str:
         for name in config.reward.weights:
             load_reward(name)
+        if config.reward.weights.get("reasoning_gym"):
+            from igrpo_mcore.rewards.reasoning_gym import check_verifiers
+
+            check_verifiers(problems(), options_of(config.reward))
         return ", ".join(config.reward.weights)
 
     def run_folder() -> str:
@@ -102,7 +106,7 @@ def checks(
 
 def check_prompts(config: Config, problems: list[Problem]) -> None:
     """Raises ``UserError`` for the first bare prompt over ``rollout.max_prompt_tokens``."""
-    renderer = PromptRenderer(AutoTokenizer.from_pretrained(config.model.path), config.data, config.rollout)
+    renderer = PromptRenderer(load_tokenizer(config.model.path), config.data, config.rollout)
     for problem in problems:
         renderer.first(problem)
 

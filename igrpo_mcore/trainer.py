@@ -5,7 +5,6 @@ One program in every rank. Each arrow of docs/architecture.md's picture is one c
 
 from igrpo_kernels import Objective
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from igrpo_mcore import device, parity
 from igrpo_mcore.collective import gather_objects
@@ -14,6 +13,7 @@ from igrpo_mcore.config.schema import Config, Correction, Resume
 from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
+from igrpo_mcore.data.tokenizer import load_tokenizer
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.objective.comparison import same_gradient_note
 from igrpo_mcore.objective.correction import ImportanceWeights
@@ -57,7 +57,7 @@ class Trainer:
         hf_config = load_hf_config(config.model.path)
         architecture = architecture_of(hf_config, config.model.dtype)
         check_layout(architecture, config.parallel, config.rollout.tp, world_size())
-        tokenizer = AutoTokenizer.from_pretrained(config.model.path)
+        tokenizer = load_tokenizer(config.model.path)
         self.problems = load_problems(config.data)
         self.order = ProblemOrder(len(self.problems), config.train.seed, config.data.shuffle)
         self.renderer = PromptRenderer(tokenizer, config.data, config.rollout)

@@ -64,11 +64,16 @@ def load_hf_config(path: str):
     """transformers' config of a folder or hub id.
 
     Raises:
-        UserError: the folder or id cannot be read, or a field of config.json has a wrong type.
+        UserError: the folder or id cannot be read or is a GGUF file, or a field has a wrong type.
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
+    if path.endswith(".gguf"):
+        raise UserError(
+            f"model.path={path} is a GGUF file; make a folder of it with `igrpo import-gguf {path} --out "
+            "FOLDER` and set model.path=FOLDER"
+        )
     try:
         return AutoConfig.from_pretrained(path)
     except StrictDataclassError as error:

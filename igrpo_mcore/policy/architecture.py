@@ -60,7 +60,7 @@ class Architecture:
         return len(self.pattern)
 
 
-def load_hf_config(path: str):
+def load_hf_config(path: str | Path):
     """transformers' config of a folder or hub id.
 
     Raises:
@@ -69,7 +69,7 @@ def load_hf_config(path: str):
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    if path.endswith(".gguf"):
+    if str(path).endswith(".gguf"):
         raise UserError(
             f"model.path={path} is a GGUF file; make a folder of it with `igrpo import-gguf {path} --out "
             "FOLDER` and set model.path=FOLDER"

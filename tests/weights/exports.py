@@ -30,7 +30,7 @@ def export_differences(family: str, scratch: Path, parallel: ParallelConfig, rol
     config.model.path, config.model.dtype, config.parallel = str(folder), DType.float32, parallel
     config.rollout.tp, config.rollout.temperature = rollout_tp, 1.0
     config.rollout.max_prompt_tokens, config.rollout.max_completion_tokens = 64, 32
-    hf_config = load_hf_config(str(folder))
+    hf_config = load_hf_config(folder)
     policy = Policy(config, architecture_of(hf_config, "float32"), updates=1)
     load_hf_weights(policy.chunks, folder, hf_config)
     disturb(policy.chunks)  # so that the checkpoint it came from will not do

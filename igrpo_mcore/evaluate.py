@@ -20,7 +20,7 @@ from igrpo_mcore.report.hacking import hacking_metrics
 from igrpo_mcore.report.records import cannot_write
 from igrpo_mcore.report.run_folder import run_dir
 from igrpo_mcore.rollout.engine import Sampling
-from igrpo_mcore.rollout.stages import derive_seed, sample_groups
+from igrpo_mcore.rollout.stages import derive_seed, sample_stage
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import Group
 
@@ -114,7 +114,7 @@ def evaluate(config: Config, checkpoint: Path | None, *, against: Path | None, s
         options.top_p,
     )
     mine = range(trainer.engine.index, len(problems), trainer.engine.count)
-    found, _, _ = sample_groups(
+    found, _ = sample_stage(
         [trainer.renderer.first(problems[i]) for i in mine],
         trainer.engine,
         trainer.scorer,

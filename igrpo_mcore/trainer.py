@@ -33,7 +33,7 @@ from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.engine import EngineMemory
 from igrpo_mcore.rollout.gather import merge_parts
 from igrpo_mcore.rollout.shared_scorer import SharedScorer
-from igrpo_mcore.rollout.stages import RolloutStats, sample
+from igrpo_mcore.rollout.stages import StageStats, sample
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.step_metrics import step_metrics
@@ -180,8 +180,8 @@ class Trainer:
 
     # ---- the phases ---------------------------------------------------------------------------
 
-    def rollout(self, step: int) -> tuple[list[PromptRollout], RolloutStats]:
-        """Both stages: each engine samples its part of the step's prompts, all ranks get all."""
+    def rollout(self, step: int) -> tuple[list[PromptRollout], dict[str, StageStats]]:
+        """Every stage: each engine samples its part of the step's prompts, all ranks get all."""
         count = self.config.train.prompts_per_step
         indices = self.order.take(self.position.problems, count)
         mine = list(range(self.engine.index, count, self.engine.count))

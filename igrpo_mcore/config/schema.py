@@ -141,9 +141,12 @@ class RolloutConfig:
     tp: int = 1
     """vLLM tensor-parallel ranks an engine; world size / tp engines live in the ranks."""
     num_drafts: int = 4
-    """N, completions a prompt in stage 1."""
+    """N, completions a prompt in each round of drafts."""
+    draft_rounds: int = 1
+    """Rounds of N drafts before the refinements, each after the first conditioned on the chosen draft of the
+    round before; the paper has one."""
     num_refinements: int = 4
-    """G, completions a prompt in stage 2."""
+    """G, completions a prompt in the last stage, which the update is taken on."""
     selection: Selection = Selection.best
     """Which draft conditions stage 2; ``none`` is plain GRPO with the same budget N + G."""
     temperature: float = 0.7

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from igrpo_mcore.config.schema import Config, ObjectiveKind, Selection
+from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.errors import UserError
 
 LONGEST_TIME_LIMIT_S = 86400.0
@@ -66,7 +67,7 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "parallel.tp", "parallel.pp", "parallel.cp", "parallel.ep", "parallel.vpp")
     _at_least(config, 1, "parallel.dp", "rollout.tp", "train.steps", "train.prompts_per_step")
     _at_least(config, 1, "train.mini_batches", "train.micro_batch_tokens", "parity.every", "reward.workers")
-    _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens")
+    _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens", "rollout.draft_rounds")
     _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
     _at_least(config, 1, "rollout.push_bucket_bytes", "rollout.kv_cache_bytes")
     _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
@@ -92,8 +93,7 @@ def validate(config: Config) -> None:
             f"rollout.selection={rollout.selection} chooses among drafts but rollout.num_drafts=0; "
             "set rollout.num_drafts to 1 or more, or rollout.selection=none"
         )
-    group = rollout.num_refinements + (rollout.num_drafts if rollout.selection == Selection.none else 0)
-    if group < 2:
+    if stages_of(rollout)[-1].num_samples < 2:
         raise UserError(
             "a group of one completion has no advantage; set rollout.num_refinements to 2 or more"
         )

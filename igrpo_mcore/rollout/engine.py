@@ -1,4 +1,4 @@
-"""What the two stages ask of whatever generates tokens."""
+"""What a stage asks of whatever generates tokens."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
+from igrpo_mcore.families import architecture_of
+from igrpo_mcore.policy.architecture import check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder
 from igrpo_mcore.report.run_folder import CONFIG_FILE
 

@@ -14,13 +14,14 @@ from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.data.tokenizer import load_tokenizer
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.objective.comparison import same_gradient_note
 from igrpo_mcore.objective.correction import ImportanceWeights
 from igrpo_mcore.parity import Parity
 from igrpo_mcore.phases import Phases
 from igrpo_mcore.planning.run import plan_of_run
-from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
+from igrpo_mcore.policy.architecture import check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
@@ -39,7 +40,7 @@ from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.step_metrics import step_metrics
 from igrpo_mcore.stop_signal import Stopped, StopSignal
 from igrpo_mcore.types import PromptRollout, TrainingSequence
-from igrpo_mcore.weights import PushStats, WeightSync, load_hf_weights
+from igrpo_mcore.weights import Pusher, PushStats, load_hf_weights
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
 from igrpo_mcore.weights.verify import verify_weights
 
@@ -89,7 +90,7 @@ class Trainer:
         self.engine = VLLMEngine(
             config.model.path, config.rollout, config.model.dtype, tokenizer, seed=config.train.seed
         )
-        self.sync = WeightSync(
+        self.pusher = Pusher(
             self.policy.chunks,
             hf_config,
             rollout_tp=config.rollout.tp,
@@ -111,7 +112,7 @@ class Trainer:
             self.report = RunReport(self.config, self.decode, first)
             self.report.plan(plan_of_run(self.config, world_size()))
             note = same_gradient_note(self.config)
-            self.report.start(self.sync.describe(), *([note] if note else []))
+            self.report.start(self.pusher.describe(), *([note] if note else []))
         signals = StopSignal()
         try:
             self.push()
@@ -222,7 +223,7 @@ class Trainer:
         """
         self.policy.offload_optimizer()
         self.engine.wake(EngineMemory.weights)
-        found = verify_weights(self.sync, engine_model=self.engine.model).mismatches
+        found = verify_weights(self.pusher, engine_model=self.engine.model).mismatches
         return sorted({mismatch.tensor for mismatch in found})
 
     def reference_logprobs(self, batches: list[list[TrainingSequence]]) -> list[dict[int, Tensor]] | None:
@@ -239,7 +240,7 @@ class Trainer:
                 self.policy.offload_optimizer()
             with self.phases("wake_weights"):
                 self.engine.wake(EngineMemory.weights)
-            pushed = self.sync.push(self.engine)
+            pushed = self.pusher.push(self.engine)
             with self.phases("wake_kv_cache"):
                 self.engine.wake(EngineMemory.kv_cache)
         return pushed

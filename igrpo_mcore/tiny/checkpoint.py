@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import architecture_of
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.tiny.demonstrations import Demonstrations, DraftKind, DraftShares

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from igrpo_mcore.weights.hf_export import ExportStats, export_hf
-    from igrpo_mcore.weights.hf_import import LoadStats, load_hf_weights
-    from igrpo_mcore.weights.sync import PushStats, WeightSync
+    from igrpo_mcore.weights.hf_import import load_hf_weights
+    from igrpo_mcore.weights.push import Pusher, PushStats
     from igrpo_mcore.weights.verify import VerifyReport, verify_weights
 
 _HOME = {
     "ExportStats": "hf_export",
-    "LoadStats": "hf_import",
-    "PushStats": "sync",
+    "PushStats": "push",
     "VerifyReport": "verify",
-    "WeightSync": "sync",
+    "Pusher": "push",
     "export_hf": "hf_export",
     "load_hf_weights": "hf_import",
     "verify_weights": "verify",
@@ -26,10 +25,9 @@ _HOME = {
 
 __all__ = [
     "ExportStats",
-    "LoadStats",
     "PushStats",
+    "Pusher",
     "VerifyReport",
-    "WeightSync",
     "export_hf",
     "load_hf_weights",
     "verify_weights",

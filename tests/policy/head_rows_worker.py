@@ -13,7 +13,8 @@ from igrpo_kernels import Objective, policy_loss
 
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config, DType
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.families import architecture_of
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.packing import pack
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy

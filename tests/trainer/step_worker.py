@@ -14,7 +14,7 @@ from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.trainer import Trainer
-from igrpo_mcore.weights import WeightSync, load_hf_weights
+from igrpo_mcore.weights import Pusher, load_hf_weights
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
 from tests.policy.layouts_worker import Collector, full_gradients
 
@@ -40,7 +40,7 @@ def main() -> None:
     measured = trainer.gate([batch], trainer.logprobs([batch]))
     seen["parity"] = measured
     hf_config = load_hf_config(trainer.config.model.path)
-    whole = WeightSync(trainer.policy.chunks, hf_config, rollout_tp=1, dtype=trainer.policy.dtype)
+    whole = Pusher(trainer.policy.chunks, hf_config, rollout_tp=1, dtype=trainer.policy.dtype)
     seen["loss"], _ = trainer.policy.accumulate_gradient(batch, trainer.objective)
     seen["gradients"] = full_gradients(trainer.policy, whole)  # they took the weights' place
     load_hf_weights(trainer.policy.chunks, resolve_checkpoint(trainer.config.model.path), hf_config)

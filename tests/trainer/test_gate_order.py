@@ -41,7 +41,7 @@ def play(monkeypatch, off_by: float, step: int) -> tuple[list[tuple[str, str]], 
     config = Config(model=ModelConfig(path="m", dtype=DType.float32), data=DataConfig(path="d"))
     config.parity.every, config.train.passes = 5, 2
     trainer = Trainer.__new__(Trainer)
-    trainer.config, trainer.phases, trainer.reference, trainer.sync = config, Phases(), None, None
+    trainer.config, trainer.phases, trainer.reference, trainer.pusher = config, Phases(), None, None
     trainer.objective, trainer.engine = None, GPUEngine()
     seen: list[tuple[str, str]] = []
 

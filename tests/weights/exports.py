@@ -7,7 +7,8 @@ import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from igrpo_mcore.config.schema import Config, DType, ParallelConfig
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.families import architecture_of
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine

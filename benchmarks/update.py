@@ -26,7 +26,7 @@ from igrpo_mcore.policy.packing import pack
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.types import TrainingSequence
-from igrpo_mcore.weights import load_hf_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
 
 VARIANTS = {  # oneDNN, prompts shared, groups without spread left out
     "none": (False, False, False),

@@ -64,7 +64,7 @@ def export_checkpoint(config: Config, checkpoint: Path, out: Path, dtype: "torch
     from igrpo_mcore.policy.checkpoint import load_parameters
     from igrpo_mcore.policy.model import build_model
     from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
-    from igrpo_mcore.weights import export_hf
+    from igrpo_mcore.weights.hf_export import export_hf
 
     CheckpointFolder(checkpoint.parent).read(checkpoint)
     hf_config = load_hf_config(config.model.path)

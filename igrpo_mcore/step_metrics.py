@@ -13,7 +13,7 @@ from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.rollout.gather import rate
 from igrpo_mcore.rollout.stages import RolloutStats
 from igrpo_mcore.types import PromptRollout
-from igrpo_mcore.weights import PushStats
+from igrpo_mcore.weights.push import PushStats
 
 
 def step_metrics(

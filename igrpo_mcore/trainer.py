@@ -40,8 +40,9 @@ from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.step_metrics import step_metrics
 from igrpo_mcore.stop_signal import Stopped, StopSignal
 from igrpo_mcore.types import PromptRollout, TrainingSequence
-from igrpo_mcore.weights import Pusher, PushStats, load_hf_weights
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher, PushStats
 from igrpo_mcore.weights.verify import verify_weights
 
 

@@ -26,7 +26,8 @@ from igrpo_mcore.tiny.model import model_config
 from igrpo_mcore.tiny.task import Split, problems
 from igrpo_mcore.tiny.tokenizer import make_tokenizer
 from igrpo_mcore.types import TrainingSequence
-from igrpo_mcore.weights import export_hf, load_hf_weights
+from igrpo_mcore.weights.hf_export import export_hf
+from igrpo_mcore.weights.hf_import import load_hf_weights
 
 PROBLEMS_FILE = "problems.jsonl"
 

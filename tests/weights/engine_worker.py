@@ -17,7 +17,8 @@ from transformers import AutoTokenizer
 
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
-from igrpo_mcore.weights import Pusher, load_hf_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
 from tests.weights.exports import export_differences
 from tests.weights.support import (
     Collector,

@@ -23,7 +23,11 @@ from torch import Tensor
 from igrpo_mcore.config.schema import ParallelConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy import model
-from igrpo_mcore.weights import Pusher, export_hf, load_hf_weights, push_plan, verify_weights
+from igrpo_mcore.weights import push_plan
+from igrpo_mcore.weights.hf_export import export_hf
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
+from igrpo_mcore.weights.verify import verify_weights
 from tests.support.checkpoints import FAMILIES, make_checkpoint
 from tests.weights.support import Collector, build_policy, lay_out_ranks, main_rank, read_checkpoint
 

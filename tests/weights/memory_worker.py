@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
-from igrpo_mcore.weights import Pusher
+from igrpo_mcore.weights.push import Pusher
 from tests.support.checkpoints import char_tokenizer, hf_config
 from tests.weights.support import build_policy, lay_out_ranks, main_rank
 

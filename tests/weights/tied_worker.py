@@ -19,8 +19,10 @@ from transformers import AutoTokenizer
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
-from igrpo_mcore.weights import Pusher, load_hf_weights, verify_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
 from igrpo_mcore.weights.table import OUTPUT
+from igrpo_mcore.weights.verify import verify_weights
 from tests.support.checkpoints import make_checkpoint
 from tests.weights.support import Collector, build_policy, largest_difference, main_rank
 

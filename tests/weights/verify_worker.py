@@ -14,7 +14,10 @@ from transformers import AutoTokenizer
 
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
-from igrpo_mcore.weights import Pusher, export_hf, load_hf_weights, verify_weights
+from igrpo_mcore.weights.hf_export import export_hf
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
+from igrpo_mcore.weights.verify import verify_weights
 from tests.weights.support import build_policy, largest_difference, lay_out_ranks
 
 Stream = Iterable[tuple[str, Tensor]]

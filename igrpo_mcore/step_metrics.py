@@ -12,7 +12,7 @@ from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.rollout.stages import StageStats
 from igrpo_mcore.types import PromptRollout
-from igrpo_mcore.weights import PushStats
+from igrpo_mcore.weights.push import PushStats
 
 
 def step_metrics(

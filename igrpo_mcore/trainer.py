@@ -8,12 +8,13 @@ from igrpo_mcore.config.parity_limits import limits_of
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.tokenizer import load_tokenizer
 from igrpo_mcore.device_memory import DeviceMemory
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.objective.comparison import same_gradient_note
 from igrpo_mcore.parity import Parity
 from igrpo_mcore.phases import Phases
 from igrpo_mcore.planning.run import plan_of_run
-from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
+from igrpo_mcore.policy.architecture import check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.policy.learner import Batches, Learner, LogProbs
@@ -25,8 +26,9 @@ from igrpo_mcore.rollout.sampler import Sampler
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.step_metrics import step_metrics
 from igrpo_mcore.stop_signal import Stopped, StopSignal
-from igrpo_mcore.weights import PushStats, WeightSync, load_hf_weights
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher, PushStats
 from igrpo_mcore.weights.verify import verify_weights
 
 
@@ -63,7 +65,7 @@ class Trainer:
 
         self.gpu = DeviceMemory(policy, start_engine, self.phases)
         self.sampler = Sampler(config, self.gpu.engine, self.tokenizer)
-        self.sync = WeightSync(
+        self.pusher = Pusher(
             policy.chunks,
             hf_config,
             rollout_tp=config.rollout.tp,
@@ -82,7 +84,7 @@ class Trainer:
             self.report = RunReport(self.config, self.tokenizer.decode, first)
             self.report.plan(plan_of_run(self.config, world_size()))
             note = same_gradient_note(self.config)
-            self.report.start(self.sync.describe(), *([note] if note else []))
+            self.report.start(self.pusher.describe(), *([note] if note else []))
         signals = StopSignal()
         try:
             self.push()
@@ -134,14 +136,14 @@ class Trainer:
         if not measured.within(limits):
             # the engine kept the very weights that it sampled with
             with self.gpu.pushing():
-                found = verify_weights(self.sync, engine_model=self.gpu.engine.model).mismatches
+                found = verify_weights(self.pusher, engine_model=self.gpu.engine.model).mismatches
             parity.refuse(measured, limits, sorted({mismatch.tensor for mismatch in found}))
         return measured
 
     def push(self) -> PushStats:
         """Reshard the policy's weights into the engines."""
         with self.phases("push"), self.gpu.pushing():
-            return self.sync.push(self.gpu.engine)
+            return self.pusher.push(self.gpu.engine)
 
     def checkpoint_due(self, step: int) -> bool:
         every = self.config.checkpoint.every

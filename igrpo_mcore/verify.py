@@ -27,7 +27,7 @@ def verify(config: Config, *, of_run: bool) -> None:
         raise UserError(f"run {config.run.name} has no checkpoint yet: verify its recipe instead")
     trainer.push()
     source = None if of_run else resolve_checkpoint(config.model.path)
-    checked = verify_weights(trainer.sync, checkpoint=source, engine_model=trainer.gpu.engine.model)
+    checked = verify_weights(trainer.pusher, checkpoint=source, engine_model=trainer.gpu.engine.model)
     with trainer.gpu.sampling():
         rollouts, _ = trainer.sampler.sample(trainer.position.step + 1, trainer.position.problems)
     batches = mini_batches(rollouts, 1, config.objective, config.rollout)

@@ -15,7 +15,7 @@ from torch import Tensor
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import Architecture
+from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.policy.checkpoint import load_model_state, sharded_model_state, sharding_metadata
 from igrpo_mcore.policy.layer_spec import has_transformer_engine
 from igrpo_mcore.policy.model import build_model

@@ -14,15 +14,17 @@ import torch.distributed as dist
 from igrpo_mcore import trainer as trainer_module
 from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.device_memory import DeviceMemory
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.phases import Phases
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.checkpoint_folder import Position
 from igrpo_mcore.policy.learner import Learner
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import TrainingSequence
-from igrpo_mcore.weights import WeightSync, load_hf_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
 from tests.policy.layouts_worker import Collector
 from tests.policy.sequences import training_batch
 
@@ -89,7 +91,7 @@ def run(checkpoint: str, mini_batches: int, passes: int) -> dict:
     trainer_module.mini_batches = lambda *_: batches
     trainer.step(1)
     after = Collector()
-    WeightSync(policy.chunks, hf_config, rollout_tp=1, dtype=torch.float32).push(after)
+    Pusher(policy.chunks, hf_config, rollout_tp=1, dtype=torch.float32).push(after)
     return {
         "updates": [{"lr": u.lr, "loss": u.loss, **u.metrics} for u in updates],
         "weights": after.tensors,

@@ -14,8 +14,9 @@ from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.trainer import Trainer
-from igrpo_mcore.weights import WeightSync, load_hf_weights
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
 from tests.policy.layouts_worker import Collector, full_gradients
 
 GREEDY = Sampling(num_samples=1, temperature=0.0, max_tokens=12, stop_token_ids=(2,))
@@ -41,7 +42,7 @@ def main() -> None:
     seen["parity"] = measured
     policy, objective = trainer.learner.policy, trainer.learner.objective
     hf_config = load_hf_config(trainer.config.model.path)
-    whole = WeightSync(policy.chunks, hf_config, rollout_tp=1, dtype=policy.dtype)
+    whole = Pusher(policy.chunks, hf_config, rollout_tp=1, dtype=policy.dtype)
     seen["loss"], _ = policy.accumulate_gradient(batch, objective)
     seen["gradients"] = full_gradients(policy, whole)  # they took the weights' place
     load_hf_weights(policy.chunks, resolve_checkpoint(trainer.config.model.path), hf_config)

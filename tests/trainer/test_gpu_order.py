@@ -40,7 +40,7 @@ class Run:
 
         trainer.gpu = DeviceMemory(policy, start_engine, trainer.phases)
         trainer.sampler = SimpleNamespace(sample=self.sample)
-        trainer.sync = SimpleNamespace(push=self.pushed)
+        trainer.pusher = SimpleNamespace(push=self.pushed)
         monkeypatch.setattr(
             trainer_module, "mini_batches", lambda *_: [[TrainingSequence((1,), (2, 3, 4), LOGPROBS)]]
         )

@@ -250,12 +250,13 @@ class Trainer:
 
     def save(self, step: int) -> None:
         """Publish the checkpoint of a finished step."""
-        offloaded = self.config.model.offload_optimizer
+        # the optimizer's state comes back for the while, or is gathered on the GPU: the engine makes room
+        sleeps = self.config.model.offload_optimizer or device.has_cuda()
         with self.phases("checkpoint"):
-            if offloaded:  # its state comes back for the while, so the engine makes room
+            if sleeps:
                 self.engine.sleep()
             path = save_checkpoint(self.checkpoints, self.policy, self.position)
-        if offloaded:
+        if sleeps:
             self.push()
         if self.report:
             self.report.say(f"checkpoint: {path} ({self.phases.seconds['checkpoint']:.1f} s)")

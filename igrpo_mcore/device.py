@@ -70,6 +70,14 @@ def empty_cache() -> None:
         torch.cuda.empty_cache()
 
 
+def free_bytes() -> int | None:
+    """What this rank's GPU can still give, with what torch's allocator keeps unused; None without CUDA."""
+    if not has_cuda():
+        return None
+    torch.cuda.empty_cache()
+    return torch.cuda.mem_get_info()[0]
+
+
 def resident_gib() -> float:
     """Peak resident set of this process, GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # ru_maxrss is in KiB

@@ -16,7 +16,12 @@ from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families.architecture import Architecture
-from igrpo_mcore.policy.checkpoint import load_model_state, sharded_model_state, sharding_metadata
+from igrpo_mcore.policy.checkpoint import (
+    load_model_state,
+    room_to_gather,
+    sharded_model_state,
+    sharding_metadata,
+)
 from igrpo_mcore.policy.layer_spec import has_transformer_engine
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
@@ -105,7 +110,7 @@ class Policy:
         ``loading`` gives one to be filled by dist_checkpointing and handed to ``load_sharded_state``.
         """
         with device.megatron_on_cpu():
-            metadata = sharding_metadata()
+            metadata = sharding_metadata(loading or room_to_gather(self.chunks))
             model = sharded_model_state(self.chunks)
             optimizer = self._optimizer.sharded_state_dict(model, is_loading=loading, metadata=metadata)
         return {"model": model, "optimizer": optimizer}

@@ -36,6 +36,7 @@ from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.stages import RolloutStats, sample
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
+from igrpo_mcore.run.progress import beat
 from igrpo_mcore.step_metrics import step_metrics
 from igrpo_mcore.stop_signal import Stopped, StopSignal
 from igrpo_mcore.types import PromptRollout, TrainingSequence
@@ -76,7 +77,7 @@ class Trainer:
         self.report: RunReport | None = None
         self.phases = Phases()
 
-        start_process_groups(config.parallel, config.train.seed)
+        start_process_groups(config.parallel, config.train.seed, config.run.hang_minutes)
         self.policy = Policy(config, architecture, config.train.steps * config.train.updates_per_step)
         load_hf_weights(self.policy.chunks, resolve_checkpoint(config.model.path), hf_config)
         self.policy.weights_loaded()
@@ -139,6 +140,7 @@ class Trainer:
     def step(self, step: int) -> None:
         """One iteration of the paper's algorithm."""
         self.phases.clear()
+        beat(step=step)
         with self.phases("step"):
             with self.phases("rollout"):
                 rollouts, sampling = self.rollout(step)

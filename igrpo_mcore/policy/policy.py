@@ -22,6 +22,7 @@ from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
 from igrpo_mcore.policy.packing import PackedRow, micro_batches, pack, split_by_tokens
+from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import TrainingSequence
 
 MEAN_METRICS = ("clip_fraction_low", "clip_fraction_high", "kl", "neg_log_ratio", "entropy")
@@ -131,6 +132,7 @@ class Policy:
         found: dict[int, Tensor] = {}
 
         def step(rows: Iterator[PackedRow], model):
+            beat()
             row = next(rows)
 
             def collect(logits_RV: Tensor, non_loss_data: bool = True):
@@ -219,6 +221,7 @@ class Policy:
         collected: list[dict[str, Tensor]] = []
 
         def step(rows: Iterator[PackedRow], model):
+            beat()
             row = next(rows)
             members = [sequences[member] for member in row.members]
 

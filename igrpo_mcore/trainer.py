@@ -3,6 +3,8 @@
 One program in every rank. Each arrow of docs/architecture.md's picture is one call here.
 """
 
+import time
+
 from igrpo_kernels import Objective
 from torch import Tensor
 
@@ -37,6 +39,8 @@ from igrpo_mcore.rollout.stages import RolloutStats, sample
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.run.progress import beat
+from igrpo_mcore.run.rank_spread import rank_spread
+from igrpo_mcore.run.throughput import throughput
 from igrpo_mcore.step_metrics import step_metrics
 from igrpo_mcore.stop_signal import Stopped, StopSignal
 from igrpo_mcore.types import PromptRollout, TrainingSequence
@@ -172,13 +176,23 @@ class Trainer:
                     for i, batch in enumerate(batches)
                 ]
             pushed = self.push()
+        ranks = rank_spread(self.phases)
         drawn = self.position.problems + self.config.train.prompts_per_step
         self.position = Position(step, drawn, self.policy.updates)
         if self.report:
             metrics = step_metrics(
                 rollouts, sampling, measured, importance, updates, pushed, self.phases, self.reward_options
             )
-            self.report.step(step, rollouts, metrics)
+            sampled = sampling.drafts.tokens + sampling.refinements.tokens
+            rates = throughput(
+                sampled,
+                updates,
+                self.phases.seconds,
+                world_size(),
+                device.gpu_name(),
+                self.config.model.dtype,
+            )
+            self.report.step(step, rollouts, {"time/unix": time.time(), **metrics, **rates, **ranks})
 
     # ---- the phases ---------------------------------------------------------------------------
 
@@ -187,17 +201,18 @@ class Trainer:
         count = self.config.train.prompts_per_step
         indices = self.order.take(self.position.problems, count)
         mine = list(range(self.engine.index, count, self.engine.count))
-        rollouts, stats = sample(
-            [self.problems[indices[position]] for position in mine],
-            self.engine,
-            self.renderer,
-            self.scorer,
-            self.config.rollout,
-            seed=self.config.train.seed,
-            step=step,
-            positions=mine,
-            stop_token_ids=self.stop_token_ids,
-        )
+        with self.phases("engine"):
+            rollouts, stats = sample(
+                [self.problems[indices[position]] for position in mine],
+                self.engine,
+                self.renderer,
+                self.scorer,
+                self.config.rollout,
+                seed=self.config.train.seed,
+                step=step,
+                positions=mine,
+                stop_token_ids=self.stop_token_ids,
+            )
         with self.phases("gather"):
             parts = gather_objects((mine, rollouts, stats) if self.engine.is_first_rank else None)
         return merge_parts([part for part in parts if part is not None])

@@ -71,7 +71,8 @@ class PackedRow:
     rows whose next token is a completion token (the only ones that reach the LM head);
     ``target_R`` those tokens; ``sequence_R`` the index in ``members`` each belongs to; ``members``
     the positions of the packed sequences in the list given to ``pack``. Where prompts are shared
-    ``view`` says which tokens are a sequence, and ``cu_seqlens`` has the whole row as one.
+    ``view`` says which tokens are a sequence, and ``cu_seqlens`` has the whole row as one. ``tokens`` are
+    those of the row without padding, ``pairs`` the tokens that they see, themselves included.
     """
 
     tokens_T: Tensor
@@ -82,6 +83,8 @@ class PackedRow:
     target_R: Tensor
     sequence_R: Tensor
     members: list[int]
+    tokens: int
+    pairs: int
     view: SharedPromptView | None = None
 
 
@@ -123,6 +126,7 @@ def pack(
         targets += completion
         owner += [index] * len(completion)
         rows_of.append([*range(start, start + len(prompt)), *answer])
+    real, pairs = len(tokens), sum(positions) + len(positions)
     tail = -len(tokens) % multiple or (multiple if not tokens else 0)
     if tail:
         rows_of.append([*range(len(tokens), len(tokens) + tail)])
@@ -142,6 +146,8 @@ def pack(
         target_R=tensor(targets),
         sequence_R=tensor(owner),
         members=members,
+        tokens=real,
+        pairs=pairs,
         view=SharedPromptView(rows_of, len(tokens), device) if share_prompts else None,
     )
 

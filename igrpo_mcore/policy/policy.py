@@ -17,6 +17,7 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import Architecture
 from igrpo_mcore.policy.checkpoint import load_model_state, sharded_model_state, sharding_metadata
+from igrpo_mcore.policy.flops import update_flops
 from igrpo_mcore.policy.layer_spec import has_transformer_engine
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
@@ -26,6 +27,9 @@ from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import TrainingSequence
 
 MEAN_METRICS = ("clip_fraction_low", "clip_fraction_high", "kl", "neg_log_ratio", "entropy")
+COUNTS = ("row_tokens", "row_pairs", "head_rows")
+"""What an update computed: tokens of its rows, the tokens that they saw (``PackedRow``), rows that left
+the LM head."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class UpdateStats:
     """One optimizer update.
 
     ``tokens`` are of the sequences that carry a gradient, ``batch_tokens`` of all; ``metrics`` are means
-    over the response tokens of the former (0 where there are none).
+    over the response tokens of the former (0 where there are none). ``flops`` are of all ranks.
     """
 
     loss: float
@@ -42,6 +46,7 @@ class UpdateStats:
     tokens: int
     batch_tokens: int
     head_rows: int
+    flops: int
     metrics: dict[str, float]
 
 
@@ -175,7 +180,7 @@ class Policy:
             UserError: the gradient norm is not finite; weights and optimizer are as before the call.
         """
         loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs, importance)
-        head_rows = int(metrics.pop("head_rows"))
+        tokens, pairs, head_rows = (int(metrics.pop(name)) for name in COUNTS)
         with device.megatron_on_cpu():
             # Megatron steps on a NaN norm, so it is looked at first; preparing twice changes nothing
             self._optimizer.prepare_grads()
@@ -195,6 +200,7 @@ class Policy:
             tokens=sum(len(s) for s in sequences if carries_gradient(s, objective)),
             batch_tokens=sum(len(s) for s in sequences),
             head_rows=head_rows,
+            flops=update_flops(self.architecture, tokens, pairs, head_rows),
             metrics=metrics,
         )
 
@@ -209,8 +215,8 @@ class Policy:
         """Forward and backward of ``update`` without its step: gradients stay in ``main_grad``.
 
         Returns:
-            The loss, the token-weighted mean metrics and ``head_rows``, the rows that left the LM head
-            in all data-parallel ranks; the same on every rank.
+            The loss, the token-weighted mean metrics and ``COUNTS`` over all data-parallel ranks; the same
+            on every rank.
         """
         self.restore_optimizer()
         for chunk in self._ddp:
@@ -218,7 +224,7 @@ class Policy:
         self._optimizer.zero_grad()
         share = self._share(sequences, [carries_gradient(s, objective) for s in sequences])
         scale = len(share) * self._dp_group.size()  # Megatron divides by both
-        collected: list[dict[str, Tensor]] = []
+        collected: list[dict[str, Any]] = []
 
         def step(rows: Iterator[PackedRow], model):
             beat()
@@ -238,8 +244,8 @@ class Policy:
                     sequence_id_T=row.sequence_R,
                     **self._vocabulary(),
                 )
-                rows = torch.tensor(float(logits_RV.shape[0]))
-                collected.append({"loss": result.loss.detach(), "head_rows": rows, **result.metrics})
+                counts = dict(zip(COUNTS, (row.tokens, row.pairs, logits_RV.shape[0]), strict=True))
+                collected.append({"loss": result.loss.detach(), **counts, **result.metrics})
                 return result.loss * scale, {}
 
             return model(row), loss
@@ -307,15 +313,17 @@ class Policy:
             return None
         return torch.cat([logprobs[member] for member in row.members] or [row.rows_R.new_zeros(0).float()])
 
-    def _reduce(self, collected: list[dict[str, Tensor]]) -> tuple[float, dict[str, float]]:
+    def _reduce(self, collected: list[dict[str, Any]]) -> tuple[float, dict[str, float]]:
         """Token-weighted means over micro-batches and data-parallel ranks, from the last stage to all."""
-        sums = torch.zeros(len(MEAN_METRICS) + 3, dtype=torch.float64, device=self.device)
+        means_end, counts_end = len(MEAN_METRICS), len(MEAN_METRICS) + len(COUNTS)
+        sums = torch.zeros(counts_end + 2, dtype=torch.float64, device=self.device)
         for entry in collected:
             tokens = float(entry["tokens"])
             if tokens:
                 means = torch.stack([entry[name].double() for name in MEAN_METRICS])
-                sums[: len(MEAN_METRICS)] += tokens * means.to(self.device)
-            sums[-3] += float(entry["head_rows"])
+                sums[:means_end] += tokens * means.to(self.device)
+            for i, name in enumerate(COUNTS, means_end):
+                sums[i] += entry[name]
             sums[-2] += tokens
             sums[-1] += float(entry["loss"])
         if self._last_stage:
@@ -326,4 +334,5 @@ class Policy:
             )
         tokens = max(float(sums[-2]), 1.0)
         averages = {name: float(sums[i]) / tokens for i, name in enumerate(MEAN_METRICS)}
-        return float(sums[-1]), averages | {"head_rows": float(sums[-3])}
+        counts = dict(zip(COUNTS, sums[means_end:counts_end].tolist(), strict=True))
+        return float(sums[-1]), averages | counts

@@ -86,9 +86,13 @@ def verify(
 
 
 def _train(config: "Config") -> None:
+    from igrpo_mcore.report.run_folder import run_dir
+    from igrpo_mcore.run.watchdog import Watchdog
     from igrpo_mcore.trainer import Trainer
 
-    Trainer(config).run()
+    limit = None if config.run.hang_minutes is None else 60 * config.run.hang_minutes
+    with Watchdog(run_dir(config.run), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), limit):
+        Trainer(config).run()
 
 
 @app.command("eval")

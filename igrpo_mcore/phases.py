@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from igrpo_mcore import device
+from igrpo_mcore.run.progress import beat
 
 
 class Phases:
@@ -24,6 +25,7 @@ class Phases:
     def __call__(self, name: str) -> Iterator[None]:
         self._note_memory()
         self._open.append(name)
+        beat(name)
         start = time.perf_counter()
         try:
             yield
@@ -32,6 +34,7 @@ class Phases:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
             self._note_memory()
             self._open.pop()
+            beat(self._open[-1] if self._open else name)
 
     def _note_memory(self) -> None:
         # torch keeps one peak: it is credited to every open phase whenever one begins or ends

@@ -1,16 +1,20 @@
 """The metrics of one step, as metrics.jsonl has them; docs/metrics.md says what each name means."""
 
+import time
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from igrpo_mcore import device
+from igrpo_mcore.config.schema import Config
 from igrpo_mcore.objective.correction import ImportanceWeights
 from igrpo_mcore.parity import Parity
 from igrpo_mcore.phases import Phases
+from igrpo_mcore.policy.parallel import world_size
 from igrpo_mcore.policy.policy import UpdateStats
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.rollout.stages import StageStats
+from igrpo_mcore.run.throughput import throughput
 from igrpo_mcore.types import PromptRollout
 from igrpo_mcore.weights.push import PushStats
 
@@ -23,12 +27,14 @@ def step_metrics(
     updates: Sequence[UpdateStats],
     pushed: PushStats,
     phases: Phases,
+    config: Config,
     options: RewardOptions,
 ) -> dict[str, float | None]:
     """Everything that a step measured; None is a figure that it does not have."""
     means = {name: fmean(u.metrics[name] for u in updates) for name in updates[0].metrics}
     trained = sum(u.tokens for u in updates)
     return {
+        "time/unix": time.time(),
         **rollout_metrics(rollouts, options),
         "policy/loss": fmean(u.loss for u in updates),
         "policy/entropy": means["entropy"],
@@ -47,6 +53,14 @@ def step_metrics(
         **{f"tokens_per_s/{stage}": stats.rate for stage, stats in sampling.items()},
         **phases.metrics(),
         **pushed.metrics(),
+        **throughput(
+            sum(stats.tokens for stats in sampling.values()),
+            updates,
+            phases.seconds,
+            world_size(),
+            device.gpu_name(),
+            config.model.dtype,
+        ),
         "tokens_per_s/update": trained / phases.seconds["update"],
         "memory/rss_gib": device.resident_gib(),
     }

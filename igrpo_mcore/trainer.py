@@ -25,6 +25,8 @@ from igrpo_mcore.report.run import RunReport
 from igrpo_mcore.report.run_folder import checkpoints_dir
 from igrpo_mcore.rollout.sampler import Sampler
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
+from igrpo_mcore.run.progress import beat
+from igrpo_mcore.run.rank_spread import rank_spread
 from igrpo_mcore.step_metrics import step_metrics
 from igrpo_mcore.stop_signal import Stopped, StopSignal
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
@@ -50,7 +52,7 @@ class Trainer:
         check_layout(architecture, config.parallel, config.rollout.tp, world_size())
         self.tokenizer = load_tokenizer(config.model.path)
 
-        start_process_groups(config.parallel, config.train.seed)
+        start_process_groups(config.parallel, config.train.seed, config.run.hang_minutes)
         policy = Policy(config, architecture, config.train.steps * config.train.updates_per_step)
         load_hf_weights(policy.chunks, resolve_checkpoint(config.model.path), hf_config)
         policy.weights_loaded()
@@ -65,7 +67,7 @@ class Trainer:
             return VLLMEngine(path, config.rollout, dtype, self.tokenizer, seed=seed)
 
         self.gpu = DeviceMemory(policy, start_engine, self.phases)
-        self.sampler = Sampler(config, self.gpu.engine, self.tokenizer)
+        self.sampler = Sampler(config, self.gpu.engine, self.tokenizer, self.phases)
         self.pusher = Pusher(
             policy.chunks,
             hf_config,
@@ -110,6 +112,7 @@ class Trainer:
         """One iteration of the paper's algorithm."""
         config = self.config
         self.phases.clear()
+        beat(step=step)
         with self.phases("step"):
             with self.phases("rollout"), self.gpu.sampling():
                 rollouts, sampling = self.sampler.sample(step, self.position.problems)
@@ -123,14 +126,15 @@ class Trainer:
                 with self.phases("update"), self.gpu.updating():
                     updates = self.learner.update(batches, old, ref, importance)
             pushed = self.push()
+        ranks = rank_spread(self.phases)
         drawn = self.position.problems + config.train.prompts_per_step
         self.position = Position(step, drawn, self.learner.policy.updates)
         if self.report:
             options = self.sampler.reward_options
             metrics = step_metrics(
-                rollouts, sampling, measured, importance, updates, pushed, self.phases, options
+                rollouts, sampling, measured, importance, updates, pushed, self.phases, config, options
             )
-            self.report.step(step, rollouts, metrics)
+            self.report.step(step, rollouts, metrics | ranks)
 
     def gate(self, batches: Batches, logprobs: LogProbs) -> Parity:
         """Compare with the sampler's log-probs; a run whose samples the trainer does not agree with ends."""

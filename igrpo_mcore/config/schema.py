@@ -325,6 +325,10 @@ class RunConfig:
     """Weights & Biases project; none does not log there."""
     samples_per_step: int = 2
     """Prompts a step written to samples.jsonl with drafts and refinements."""
+    hang_minutes: float | None = 10.0
+    """Minutes without progress on any rank after which the job ends, with every rank's stack in the run's
+    folder ``watch`` (before step 1 at least 15); none leaves it to torch.distributed's time limit. Progress
+    is a phase's begin or end, a decoding step, a reward's answer, a micro-batch, a MiB read or written."""
 
 
 @dataclass

@@ -81,6 +81,7 @@ def validate(config: Config) -> None:
     _at_least(config, 0, "optimizer.beta1", "optimizer.beta2")
     _above(config, 0, "rollout.temperature", "optimizer.lr", "optimizer.grad_clip", "reward.time_limit_s")
     _above(config, 0, "optimizer.eps", "parity.mean_threshold", "parity.quantile_threshold")
+    _above(config, 0, "run.hang_minutes")
     # below 1 tokens on which sampler and trainer agree would lose weight as well
     _at_least(config, 1, "objective.correction_cap")
     _at_most(config, LONGEST_TIME_LIMIT_S, "reward.time_limit_s")

@@ -81,7 +81,8 @@ class PackedRow:
     token (the only ones that reach the LM head); ``target_R`` those tokens; ``sequence_R`` the index in
     ``members`` each belongs to; ``members`` the positions of the packed sequences in the list given to
     ``pack``, ``lengths`` their completions' tokens. Where prompts are shared ``view`` says which tokens
-    are a sequence, and ``cu_seqlens`` has the whole row as one.
+    are a sequence, and ``cu_seqlens`` has the whole row as one. ``tokens`` are those of the row without
+    padding, ``pairs`` the tokens that they see, themselves included.
     """
 
     tokens_T: Tensor
@@ -94,6 +95,8 @@ class PackedRow:
     sequence_R: Tensor
     members: list[int]
     lengths: list[int]
+    tokens: int
+    pairs: int
     view: SharedPromptView | None = None
 
 
@@ -137,6 +140,7 @@ def pack(
         boundaries.append(total)
         rows_of.append(np.concatenate([question, answer]))
         rows.append(rows_of[-1][len(prompt) - 1 : -1])
+    real, pairs = total, sum(int(part.sum()) + len(part) for part in positions)
     if tail := -total % multiple or (0 if total else multiple):
         rows_of.append(lay(np.zeros(tail, dtype=np.int64), 0))
         boundaries.append(total)
@@ -162,6 +166,8 @@ def pack(
         sequence_R=sequence_R,
         members=members,
         lengths=lengths,
+        tokens=real,
+        pairs=pairs,
         view=SharedPromptView(rows_of, total, device) if share_prompts else None,
     )
 

@@ -9,9 +9,15 @@ from megatron.core import parallel_state, tensor_parallel
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import ParallelConfig
 
+LIMIT_MINUTES = 30.0
+"""Least time that one collective may wait for its last rank."""
 
-def start_process_groups(parallel: ParallelConfig, seed: int) -> None:
+
+def start_process_groups(parallel: ParallelConfig, seed: int, hang_minutes: float | None = None) -> None:
     """Join the world that the launcher's environment describes and lay out Megatron's groups.
+
+    A collective ends the job after ``LIMIT_MINUTES``, or three times ``hang_minutes`` where that is more:
+    ranks wait in one for as long as the slowest engine samples, so it is the watchdog that tells a hang.
 
     RNG seeds follow Megatron's rule, seed + 100 x pipeline rank, so that stages differ and
     data-parallel replicas do not.
@@ -19,7 +25,8 @@ def start_process_groups(parallel: ParallelConfig, seed: int) -> None:
     device.bind_local_rank()
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.has_cuda() else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=30))
+        minutes = max(LIMIT_MINUTES, 3 * (hang_minutes or 0.0))
+        dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
     with device.megatron_on_cpu():
         parallel_state.initialize_model_parallel(
             parallel.tp,

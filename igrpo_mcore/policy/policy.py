@@ -22,14 +22,19 @@ from igrpo_mcore.policy.checkpoint import (
     sharded_model_state,
     sharding_metadata,
 )
+from igrpo_mcore.policy.flops import update_flops
 from igrpo_mcore.policy.layer_spec import has_transformer_engine
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
 from igrpo_mcore.policy.packing import PackedRow, micro_batches, pack, split_by_tokens
+from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import TrainingSequence
 
 MEAN_METRICS = ("clip_fraction_low", "clip_fraction_high", "kl", "neg_log_ratio", "entropy")
+COUNTS = ("row_tokens", "row_pairs", "head_rows")
+"""What an update computed: tokens of its rows, the tokens that they saw (``PackedRow``), rows that left
+the LM head."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class UpdateStats:
     """One optimizer update.
 
     ``tokens`` are of the sequences that carry a gradient, ``batch_tokens`` of all; ``metrics`` are means
-    over the response tokens of the former (0 where there are none).
+    over the response tokens of the former (0 where there are none). ``flops`` are of all ranks.
     """
 
     loss: float
@@ -46,6 +51,7 @@ class UpdateStats:
     tokens: int
     batch_tokens: int
     head_rows: int
+    flops: int
     metrics: dict[str, float]
 
 
@@ -139,6 +145,7 @@ class Policy:
         found: dict[int, Tensor] = {}
 
         def step(rows: Iterator[PackedRow], model):
+            beat()
             row = next(rows)
 
             def collect(logits_RV: Tensor, non_loss_data: bool = True):
@@ -181,7 +188,7 @@ class Policy:
             UserError: the gradient norm is not finite; weights and optimizer are as before the call.
         """
         loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs, importance)
-        head_rows = int(metrics.pop("head_rows"))
+        tokens, pairs, head_rows = (int(metrics.pop(name)) for name in COUNTS)
         with device.megatron_on_cpu():
             # Megatron steps on a NaN norm, so it is looked at first; preparing twice changes nothing
             self._optimizer.prepare_grads()
@@ -201,6 +208,7 @@ class Policy:
             tokens=sum(len(s) for s in sequences if carries_gradient(s, objective)),
             batch_tokens=sum(len(s) for s in sequences),
             head_rows=head_rows,
+            flops=update_flops(self.architecture, tokens, pairs, head_rows),
             metrics=metrics,
         )
 
@@ -215,17 +223,18 @@ class Policy:
         """Forward and backward of ``update`` without its step: gradients stay in ``main_grad``.
 
         Returns:
-            The loss, the token-weighted mean metrics and ``head_rows``, the rows that left the LM head
-            in all data-parallel ranks; the same on every rank.
+            The loss, the token-weighted mean metrics and ``COUNTS`` over all data-parallel ranks; the same
+            on every rank.
         """
         for chunk in self._ddp:
             chunk.zero_grad_buffer()
         self._optimizer.zero_grad()
         share = self._share(sequences, [carries_gradient(s, objective) for s in sequences])
         scale = len(share) * self._dp_group.size()  # Megatron divides by both
-        collected: list[dict[str, Tensor]] = []
+        collected: list[dict[str, Any]] = []
 
         def step(rows: Iterator[PackedRow], model):
+            beat()
             row = next(rows)
             members = [sequences[member] for member in row.members]
 
@@ -242,8 +251,8 @@ class Policy:
                     sequence_id_T=row.sequence_R,
                     **self._vocabulary(),
                 )
-                rows = result.loss.new_full((), logits_RV.shape[0])
-                collected.append({"loss": result.loss.detach(), "head_rows": rows, **result.metrics})
+                counts = dict(zip(COUNTS, (row.tokens, row.pairs, logits_RV.shape[0]), strict=True))
+                collected.append({"loss": result.loss.detach(), **counts, **result.metrics})
                 return result.loss * scale, {}
 
             return model(row), loss
@@ -311,16 +320,16 @@ class Policy:
             return None
         return torch.cat([logprobs[member] for member in row.members] or [row.rows_R.new_zeros(0).float()])
 
-    def _reduce(self, collected: list[dict[str, Tensor]]) -> tuple[float, dict[str, float]]:
+    def _reduce(self, collected: list[dict[str, Any]]) -> tuple[float, dict[str, float]]:
         """Token-weighted means over micro-batches and data-parallel ranks, from the last stage to all."""
-        names = (*MEAN_METRICS, "head_rows", "tokens", "loss")
-        total = torch.zeros(len(names), dtype=torch.float64)
+        names = (*MEAN_METRICS, "tokens", "loss")
+        total = torch.zeros(len(names) + len(COUNTS), dtype=torch.float64)
         if collected:  # to the host in one copy
             entries = torch.stack([torch.stack([e[n].double() for n in names]) for e in collected]).cpu()
-            for entry in entries:
+            for entry, counts in zip(entries, collected, strict=True):
                 means, tokens = entry[: len(MEAN_METRICS)], entry[-2]
                 means.copy_(tokens * means if tokens else torch.zeros_like(means))
-                total += entry
+                total += torch.cat([entry, torch.tensor([float(counts[name]) for name in COUNTS]).double()])
         sums = total.to(self.device)
         if self._last_stage:
             dist.all_reduce(sums, group=self._dp_group)
@@ -328,6 +337,6 @@ class Policy:
             dist.broadcast(
                 sums, mpu.get_pipeline_model_parallel_last_rank(), mpu.get_pipeline_model_parallel_group()
             )
-        *weighted, head_rows, count, loss = sums.tolist()
-        averages = {n: value / max(count, 1.0) for n, value in zip(MEAN_METRICS, weighted, strict=True)}
-        return loss, averages | {"head_rows": head_rows}
+        found = dict(zip((*names, *COUNTS), sums.tolist(), strict=True))
+        averages = {name: found[name] / max(found["tokens"], 1.0) for name in MEAN_METRICS}
+        return found["loss"], averages | {name: found[name] for name in COUNTS}

@@ -17,6 +17,7 @@ from igrpo_mcore.config.load import to_yaml
 from igrpo_mcore.config.schema import Config, Resume, RunConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.report.records import cannot_write
+from igrpo_mcore.run.heartbeat import WATCH_FOLDER
 
 CONFIG_FILE = "config.yaml"
 VERSIONS_FILE = "versions.json"
@@ -53,7 +54,8 @@ def checkpoints_dir(config: RunConfig) -> Path:
 
 
 def _in_use(folder: Path) -> bool:
-    return folder.exists() and any(folder.iterdir())
+    """Whether anything but the watchdog, which comes first, wrote there."""
+    return folder.exists() and any(entry.name != WATCH_FOLDER for entry in folder.iterdir())
 
 
 def free_name(config: RunConfig, stem: str) -> str:

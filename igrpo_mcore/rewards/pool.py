@@ -20,6 +20,7 @@ from igrpo_mcore.errors import UserError
 from igrpo_mcore.rewards.messages import Job, Loaded, Setup, Verdict, receive, send
 from igrpo_mcore.rewards.options import RewardOptions, options_of
 from igrpo_mcore.rewards.registry import check_name
+from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import Completion, Problem, Score
 
 log = logging.getLogger(__name__)
@@ -199,6 +200,7 @@ class RewardPool:
             worker.loaded = True
         elif isinstance(message, Verdict) and worker.job is not None:
             run.record(worker.job, worker.reward, message)
+            beat()
             self._failed_starts = 0
             worker.reward += 1
             worker.deadline = time.monotonic() + self._time_limit_s

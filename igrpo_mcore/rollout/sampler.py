@@ -8,6 +8,7 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
+from igrpo_mcore.phases import Phases
 from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.engine import Sampling
@@ -22,9 +23,9 @@ from igrpo_mcore.types import Group, Problem, PromptRollout
 class Sampler:
     """One rank's part of sampling. Every call is a collective; what it returns is the same on all ranks."""
 
-    def __init__(self, config: Config, engine: VLLMEngine, tokenizer: Any) -> None:
+    def __init__(self, config: Config, engine: VLLMEngine, tokenizer: Any, phases: Phases) -> None:
         self.engine = engine
-        self._config = config
+        self._config, self._phases = config, phases
         self._problems = load_problems(config.data)
         self._order = ProblemOrder(len(self._problems), config.train.seed, config.data.shuffle)
         self._renderer = PromptRenderer(tokenizer, config.data, config.rollout)
@@ -38,18 +39,20 @@ class Sampler:
         count = self._config.train.prompts_per_step
         indices = self._order.take(drawn, count)
         mine = list(range(self.engine.index, count, self.engine.count))
-        rollouts, stats = sample(
-            [self._problems[indices[position]] for position in mine],
-            self.engine,
-            self._renderer,
-            self._scorer,
-            self._config.rollout,
-            seed=self._config.train.seed,
-            step=step,
-            positions=mine,
-            stop_token_ids=self._stop_token_ids,
-        )
-        parts = gather_objects((mine, rollouts, stats) if self.engine.is_first_rank else None)
+        with self._phases("engine"):
+            rollouts, stats = sample(
+                [self._problems[indices[position]] for position in mine],
+                self.engine,
+                self._renderer,
+                self._scorer,
+                self._config.rollout,
+                seed=self._config.train.seed,
+                step=step,
+                positions=mine,
+                stop_token_ids=self._stop_token_ids,
+            )
+        with self._phases("gather"):
+            parts = gather_objects((mine, rollouts, stats) if self.engine.is_first_rank else None)
         return merge_parts([part for part in parts if part is not None])
 
     def single_shot(self, problems: Sequence[Problem], sampling: Sampling, key: str) -> list[Group]:

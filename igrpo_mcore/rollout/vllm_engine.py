@@ -13,6 +13,7 @@ import random
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from igrpo_mcore.device import has_cuda
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.loading import loading
 from igrpo_mcore.rollout.engine import EngineMemory, Sampling
+from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import Completion
 
 CPU_BLOCK_SIZE = 32
@@ -63,6 +65,7 @@ class VLLMEngine:
             with loading():
                 _register_architecture(model_path)
             self._llm = _start(model_path, rollout, dtype, seed, load_format)
+        _beat_each_step(self._llm.llm_engine)
         from vllm.distributed.parallel_state import get_tp_group
 
         self.group: dist.ProcessGroup = get_tp_group().cpu_group
@@ -272,6 +275,17 @@ def _start(model_path: str, rollout: RolloutConfig, dtype: DType, seed: int, loa
         return LLM(**arguments)
     except ValueError as error:  # what vLLM checks are settings: lengths, memory, head counts
         raise UserError(f"vLLM does not start with these settings: {error}") from error
+
+
+def _beat_each_step(engine: Any) -> None:
+    """A call of ``generate`` may last for many minutes: each of its decoding steps is progress."""
+    step = engine.step
+
+    def beating() -> Any:
+        beat()
+        return step()
+
+    engine.step = beating
 
 
 @contextmanager

@@ -89,6 +89,7 @@ def run(checkpoint: str, mini_batches: int, passes: int) -> dict:
     trainer.sampler = SimpleNamespace(sample=lambda step, drawn: ([], {}))
     trainer.push = lambda: events.append("push")
     trainer_module.mini_batches = lambda *_: batches
+    trainer_module.rank_spread = lambda phases: {}
     trainer.step(1)
     after = Collector()
     Pusher(policy.chunks, hf_config, rollout_tp=1, dtype=torch.float32).push(after)

@@ -45,6 +45,7 @@ class Run:
         monkeypatch.setattr(
             trainer_module, "mini_batches", lambda *_: [[TrainingSequence((1,), (2, 3, 4), LOGPROBS)]]
         )
+        monkeypatch.setattr(trainer_module, "rank_spread", lambda phases: {})
         monkeypatch.setattr(trainer_module, "verify_weights", self.verify)
         monkeypatch.setattr(trainer_module, "save_checkpoint", self.save)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from igrpo_mcore.families import table_for
 from igrpo_mcore.weights.checksum import add, checksum
 from igrpo_mcore.weights.holdings import Holding, allgather_bytes, source_cells
-from igrpo_mcore.weights.push_plan import everything, plan_push, wanted_by_engines, wanted_by_writers
+from igrpo_mcore.weights.push_plan import plan_push, wanted_by_engines, wanted_by_writers
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
 from igrpo_mcore.weights.table import EMBEDDING, OUTPUT, Table
@@ -110,7 +110,7 @@ def test_every_engine_rank_gets_its_share_and_nothing_travels_twice(layout, roll
             )
             assert torch.equal(arrived[name], expected), name
     assert plan.bytes_minimum == needed
-    gathered = plan_push(made.table, made.held, 0, everything, 1 << 30, torch.float32).bytes_minimum
+    gathered = plan_push(made.table, made.held, 0, wanted_by_engines(1), 1 << 30, torch.float32).bytes_minimum
     assert allgather_bytes(made.table, source_cells(made.held), world, torch.float32) == gathered
     assert plan.bytes_moved <= 1.1 * plan.bytes_minimum
 
@@ -178,7 +178,7 @@ def test_writers_take_every_tensor_once_and_evenly():
 def test_all_gather_moves_what_the_others_hold():
     table = table_for(hf_config("llama", hidden=64, layers=2))
     made = lay_out(table, tp=1, pp=1, dp=4)
-    assert plan_push(table, made.held, 0, everything, 1 << 30, torch.float32).bytes_moved == 0
+    assert plan_push(table, made.held, 0, wanted_by_engines(1), 1 << 30, torch.float32).bytes_moved == 0
 
 
 # ---- checksums -------------------------------------------------------------------------------------

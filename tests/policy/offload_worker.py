@@ -42,6 +42,7 @@ def two_updates(checkpoint: str, offload: bool) -> dict:
     away = gradient_bytes(policy)
     logprobs = policy.logprobs(sequences)  # needs neither
     still_away = gradient_bytes(policy)
+    policy.restore_optimizer()
     stats = policy.update(sequences, Objective())
     return {
         "bytes": [held, away, still_away, gradient_bytes(policy)],

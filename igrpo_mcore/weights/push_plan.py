@@ -107,7 +107,6 @@ class PushPlan:
     bytes_minimum: int
     bucket_peak: int
     extra_peak: int
-    sent_by_rank: tuple[int, ...]
 
 
 Wanted = Callable[[HFTensor, int], tuple[Run, ...]]
@@ -276,5 +275,4 @@ def plan_push(
         planner.minimum,
         max(map(max, costs)),
         max(max(map(sum, zip(a, b, kept, strict=True))) for a, b in pairs),
-        tuple(planner.sent),
     )

@@ -155,7 +155,7 @@ def _in_ranks(
 ) -> None:
     from igrpo_mcore.config.load import load_config
     from igrpo_mcore.export import config_of_run
-    from igrpo_mcore.launch import adopt_slurm_environment, in_job, start_local_ranks
+    from igrpo_mcore.launch import in_job, start_local_ranks
     from igrpo_mcore.report.run_folder import free_name
 
     with loading():
@@ -169,7 +169,6 @@ def _in_ranks(
         if command == "eval":  # of what a recipe starts from: in a folder of its own, not a run's
             options.run.name = (options.run.name or source.stem).removesuffix(START) + START
         options.run.name = options.run.name or free_name(options.run, source.stem)
-    adopt_slurm_environment()
     requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
     if command == "train" and requeued and steps_done(options) >= options.train.steps:
         # Slurm may requeue a job whose last node failed after the last step: nothing is left to do
@@ -248,13 +247,12 @@ def export(
 ) -> None:
     """Write a run's checkpoint as a Hugging Face folder that transformers and vLLM load; needs no GPU."""
     from igrpo_mcore.export import config_of_run, export_checkpoint, find_checkpoint, use_no_gpu
-    from igrpo_mcore.launch import adopt_slurm_environment, in_job, start_local_ranks
+    from igrpo_mcore.launch import in_job, start_local_ranks
     from igrpo_mcore.preflight import local_ranks
 
     use_no_gpu()
     checkpoint = find_checkpoint(source, step)
     options = config_of_run(checkpoint.parent.parent, [*(overrides or []), "parallel.dp=null"])
-    adopt_slurm_environment()
     if in_job():
         from igrpo_mcore.dtypes import torch_dtype
 
@@ -282,31 +280,28 @@ def main() -> None:
     A rank that fails leaves at once, without waiting for engine threads or collectives of the
     others, so that its launcher ends the job.
     """
+    from igrpo_mcore.launch import enter_rank
+
     quiet_libraries()
-    rank = os.environ.get("RANK")
-    prefix = f"igrpo [rank {rank}]" if rank is not None else "igrpo"
     try:
+        enter_rank()
         app(standalone_mode=True)
     except Stopped as stopped:
-        _wait_for_main_rank(rank)
-        said = f"igrpo: stopped on request after step {stopped.step}; the same command goes on from there"
-        _leave(said if rank in (None, "0") else "", REQUEUE_STATUS)
+        said = f"stopped on request after step {stopped.step}; the same command goes on from there"
+        _leave(said if os.environ.get("RANK", "0") == "0" else "", REQUEUE_STATUS)
     except UserError as error:
-        _wait_for_main_rank(rank)
-        _leave(f"{prefix}: {error}", 2)
+        _leave(str(error), 2)
     except Exception:
-        _wait_for_main_rank(rank)
-        _leave(f"{prefix}: {traceback.format_exc()}", 1)
-
-
-def _wait_for_main_rank(rank: str | None) -> None:
-    # every rank usually ends for the same reason: let rank 0 say it, the launcher then ends the others
-    if rank not in (None, "0"):
-        time.sleep(2)
+        _leave(traceback.format_exc(), 1)
 
 
 def _leave(message: str, status: int) -> None:
+    rank = os.environ.get("RANK")
+    if rank not in (None, "0"):
+        # every rank usually ends for the same reason: let rank 0 say it, the launcher then ends the others
+        time.sleep(2)
     if message:
-        print(message, file=sys.stderr, flush=True)
+        prefix = "igrpo" if rank is None or status == REQUEUE_STATUS else f"igrpo [rank {rank}]"
+        print(f"{prefix}: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(status)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from igrpo_mcore import device
 from igrpo_mcore.phases import Phases
 from igrpo_mcore.rollout.engine import EngineMemory, RolloutEngine
 
@@ -69,9 +70,9 @@ class DeviceMemory[Engine: RolloutEngine]:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Inside, the optimizer's state is on the device; where it was not, the engine sleeps for it and
-        needs a push afterwards."""
-        if self._policy.offloads_optimizer and not self._asleep:
+        """Inside, the optimizer's state is on the device, where a save may gather it; on a GPU the engine
+        sleeps for it and needs a push afterwards."""
+        if (self._policy.offloads_optimizer or device.has_cuda()) and not self._asleep:
             with self.training():
                 pass
         with self.updating():

@@ -9,9 +9,7 @@ Imports neither torch nor CUDA, and everything that could hang has a time limit.
 import dataclasses
 import json
 import os
-import shutil
 import socket
-import subprocess
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,12 +19,12 @@ from typing import Annotated, Any
 import typer
 
 from igrpo_mcore.config.load import load_config
+from igrpo_mcore.disk import GIB, existing_parent, leave_canary, room_for, unseen
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.report.run_folder import versions
+from igrpo_mcore.gpu_state import fatal_xids, faults, lost_links, nvlinks, read_gpus
+from igrpo_mcore.report.run_folder import checkpoints_dir, versions
 
-NVIDIA_SMI_LIMIT_S = 60.0
-"""A GPU that fell off the bus makes nvidia-smi hang rather than fail."""
-GIB = 2**30
+CANARY_LIMIT_S = 30.0
 INFINIBAND = Path("/sys/class/infiniband")
 
 
@@ -41,23 +39,10 @@ class NodeHealth:
     free_gib: dict[str, float]
     versions: dict[str, str]
     problems: list[str] = field(default_factory=list)
-
-
-def gpus_seen() -> tuple[int, str | None, str | None]:
-    """Number of GPUs, driver version, and why they could not be counted."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        listing = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=NVIDIA_SMI_LIMIT_S
-        ).stdout.split()
-    except FileNotFoundError:
-        return 0, None, "there is no nvidia-smi"
-    except subprocess.TimeoutExpired:
-        return 0, None, f"nvidia-smi did not answer within {NVIDIA_SMI_LIMIT_S:g} s"
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stdout", "") or getattr(error, "stderr", "") or str(error)
-        return 0, None, f"nvidia-smi failed: {' '.join(said.split())[:200]}"
-    return len(listing), listing[0] if listing else None, None
+    notes: list[str] = field(default_factory=list)
+    """What does not keep a job from starting."""
+    canary: str | None = None
+    """A file that it left in run.dir."""
 
 
 def active_ports(root: Path = INFINIBAND) -> int:
@@ -66,14 +51,18 @@ def active_ports(root: Path = INFINIBAND) -> int:
     return sum("ACTIVE" in state for state in states)
 
 
-def free_space(path: Path) -> tuple[float, str | None]:
-    """GiB free where ``path`` lies or would lie, and why it cannot be written."""
-    existing = path.absolute()
-    while not existing.exists():
-        existing = existing.parent
+def lack_of_space(folder: Path, least_gib: float, inside: Path | None = None) -> tuple[float, str | None]:
+    """GiB free where ``folder`` lies or would lie, and what is wrong there.
+
+    What ``inside``, the run's own checkpoints, holds already counts towards ``least_gib``.
+    """
+    existing = existing_parent(folder)
     if not os.access(existing, os.W_OK | os.X_OK):
         return 0.0, f"{existing} cannot be written"
-    return shutil.disk_usage(existing).free / GIB, None
+    free, needed = room_for(inside or folder / "none", least_gib * GIB)
+    if free >= needed:
+        return free / GIB, None
+    return free / GIB, f"{free / GIB:.1f} GiB free for {folder}, {needed / GIB:.1f} GiB needed"
 
 
 def meet(address: str, port: int, nodes: int, is_master: bool, limit_s: float) -> str | None:
@@ -145,6 +134,63 @@ def _odd_ones_out(name: str, values: dict[str, str]) -> list[str]:
     return [f"{node}: {name} is {value}, {others}" for node, value in values.items() if value != usual]
 
 
+def ask_gpus(health: NodeHealth, expected: int) -> None:
+    """Fill in what concerns the GPUs."""
+    gpus, reason = read_gpus()
+    health.gpus = len(gpus)
+    if len(gpus) < expected:  # more are no fault: without cgroups a job sees all of the node's
+        why = f" ({reason})" if reason else ""
+        health.problems.append(f"{len(gpus)} GPUs seen, {expected} expected{why}")
+    links = nvlinks() if gpus else []
+    health.problems += [*faults(gpus, mine_alone=len(gpus) == expected), *lost_links(links)]
+    health.notes += fatal_xids() if gpus else []
+    if gpus:
+        health.versions |= {"NVIDIA driver": gpus[0].driver, "GPU": gpus[0].name}
+        health.versions["active NVLinks"] = str(sum(links))
+
+
+def ask_disks(
+    health: NodeHealth,
+    recipe: Path,
+    overrides: list[str] | None,
+    min_free_gib: float,
+    min_tmp_gib: float,
+    *,
+    shared: bool,
+) -> None:
+    """Fill in what concerns TMPDIR and run.dir, and leave a canary in that where it must be ``shared``."""
+    temporary = Path(os.environ.get("TMPDIR", "/tmp"))
+    asked: list[tuple[Path, float, Path | None]] = [(temporary, min_tmp_gib, None)]
+    try:
+        run = load_config(recipe, overrides).run
+        runs = Path(run.dir).expanduser()
+        asked.append((runs, min_free_gib, checkpoints_dir(run) if run.name else None))
+    except UserError as error:
+        health.problems.append(str(error))
+    for folder, least, inside in asked:
+        free, problem = lack_of_space(folder, least, inside)
+        health.free_gib[str(folder)] = round(free, 1)
+        if problem:
+            health.problems.append(problem)
+        elif shared and folder != temporary:
+            job = os.environ.get("SLURM_JOB_ID", str(os.getpid()))
+            try:
+                health.canary = str(leave_canary(folder, f"{job}-{health.node}"))
+            except OSError as error:
+                health.problems.append(f"{folder} cannot be written ({error})")
+
+
+def not_shared(lines: list[NodeHealth], here: str) -> list[str]:
+    """The nodes whose canary is not seen from ``here``."""
+    missing = set(unseen([Path(line.canary) for line in lines if line.canary], CANARY_LIMIT_S))
+    return [
+        f"{line.node}: {line.canary}, which it wrote, is not seen from {here}: set run.dir to a folder of a "
+        "file system that all nodes share (and the container mounts)"
+        for line in lines
+        if line.canary and Path(line.canary) in missing
+    ]
+
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=(__doc__ or "").splitlines()[0])
 
 
@@ -162,33 +208,20 @@ def node(
     min_tmp_gib: Annotated[float, typer.Option(help="GiB that must be free in TMPDIR.")] = 2.0,
 ) -> None:
     """Print this node's health as one JSON line. The exit status is 0: `compare` judges."""
-    seen, driver, reason = gpus_seen() if gpus else (0, None, None)
     health = NodeHealth(
         node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
-        gpus=seen,
+        gpus=0,
         ports=active_ports(),
         free_gib={},
-        versions=software() | ({"NVIDIA driver": driver} if driver else {}),
+        versions=software(),
     )
-    if seen < gpus:  # more are no fault: without cgroups a job sees all of the node's
-        why = f" ({reason})" if reason else ""
-        health.problems.append(f"{seen} GPUs seen, {gpus} expected{why}")
+    if gpus:
+        ask_gpus(health, gpus)
     if rdma and gpus and nodes > 1 and not health.ports:
         health.problems.append(
             "no active InfiniBand or RoCE port; where the cluster has none, set HEALTH_OPTIONS=--no-rdma"
         )
-    needed = {Path(os.environ.get("TMPDIR", "/tmp")): min_tmp_gib}
-    try:
-        needed[Path(load_config(recipe, overrides).run.dir).expanduser()] = min_free_gib
-    except UserError as error:
-        health.problems.append(str(error))
-    for folder, least in needed.items():
-        free, unwritable = free_space(folder)
-        health.free_gib[str(folder)] = round(free, 1)
-        if unwritable:
-            health.problems.append(unwritable)
-        elif free < least:
-            health.problems.append(f"{free:.1f} GiB free for {folder}, {least:g} GiB needed")
+    ask_disks(health, recipe, overrides, min_free_gib, min_tmp_gib, shared=nodes > 1)
     if master and nodes > 1:
         address, _, port = master.rpartition(":")
         problem = meet(address, int(port), nodes, is_master, limit_s)
@@ -203,7 +236,11 @@ def compare_command(
     expected: Annotated[list[str], typer.Argument(help="Names of all nodes.")],
 ) -> None:
     """Name every bad node and why; the exit status is 1 where there is one."""
-    found = compare(read_lines(file), expected)
+    lines = read_lines(file)
+    found = compare(lines, expected) + not_shared(lines, socket.gethostname())
+    for line in lines:
+        for note in line.notes:
+            typer.echo(f"igrpo health: note: {line.node}: {note}", err=True)
     for sentence in found:
         typer.echo(f"igrpo health: {sentence}", err=True)
     bad = [name for name in expected if any(sentence.startswith(f"{name}: ") for sentence in found)]

@@ -2,17 +2,38 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
 
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.rank_environment import described, set_rank_environment
 from igrpo_mcore.stop_signal import REQUEUE_STATUS
 
 
-def adopt_slurm_environment() -> None:
-    """Under srun, set torch.distributed's rendezvous variables from the job step's own.
+def enter_rank() -> None:
+    """First of all in every process: under srun become a rank, and have the environment of one.
+
+    Slurm's warning signal may come before ``StopSignal`` listens, and would end this process; it is held
+    back until then.
+
+    Raises:
+        UserError: ``adopt_slurm_environment`` does.
+    """
+    under_srun = adopt_slurm_environment()
+    if under_srun:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    if in_job():
+        ranks, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        set_rank_environment(local, os.environ.get("MASTER_ADDR") if ranks > local else None)
+    if under_srun:
+        print(f"igrpo [rank {os.environ['RANK']} on {socket.gethostname()}]: {described()}", flush=True)
+
+
+def adopt_slurm_environment() -> bool:
+    """Under srun, set torch.distributed's rendezvous variables from the job step's own; whether it was so.
 
     MASTER_ADDR is the job's first node and MASTER_PORT derives from the job id, unless set.
 
@@ -20,7 +41,7 @@ def adopt_slurm_environment() -> None:
         UserError: MASTER_ADDR is not set and there is no scontrol to ask, as in most containers.
     """
     if "RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
-        return
+        return False
     environment = os.environ
     environment["RANK"] = environment["SLURM_PROCID"]
     environment["WORLD_SIZE"] = environment["SLURM_STEP_NUM_TASKS"]
@@ -40,6 +61,7 @@ def adopt_slurm_environment() -> None:
         environment["MASTER_ADDR"] = listing.split()[0]
     # below the ports that the system hands out to others
     environment.setdefault("MASTER_PORT", str(20000 + int(environment["SLURM_JOB_ID"]) % 10000))
+    return True
 
 
 def in_job() -> bool:
@@ -63,9 +85,7 @@ def start_local_ranks(ranks: int, arguments: Sequence[str]) -> int:
             f"the layout needs {ranks} ranks and this machine has {torch.cuda.device_count()} GPUs; "
             "start it with torchrun or sbatch on more machines, or lower parallel.{tp,pp,dp}"
         )
-    cores = len(os.sched_getaffinity(0))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks)))
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a NUMA warning a rank
+    set_rank_environment(ranks)
     asked_to_stop = False
 
     def ask_to_stop(number: int, frame: object) -> None:

@@ -1,6 +1,5 @@
 """Everything that can be known to fail before a rank is started."""
 
-import shutil
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.data.tokenizer import load_tokenizer
+from igrpo_mcore.disk import GIB, room_for
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import architecture_of, table_for
 from igrpo_mcore.families.architecture import Architecture
@@ -128,14 +128,11 @@ def check_disk(config: Config, hf_config: Any) -> None:
     Those are ``checkpoint.keep`` and the one being written.
     """
     each = checkpoint_bytes(table_for(hf_config).parameters, config.model.dtype)
-    folder = CheckpointFolder(checkpoints_dir(config.run))
-    needed = each * (config.checkpoint.keep + 1 - len(folder.all()))
-    existing = next(path for path in (folder.root, *folder.root.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
+    room = room_for(checkpoints_dir(config.run), each * (config.checkpoint.keep + 1))
+    if not room.enough:
         raise UserError(
-            f"{config.run.dir} has {free / 2**30:.3g} GiB free and the run's checkpoints take up to "
-            f"{needed / 2**30:.3g} GiB more ({each / 2**30:.3g} GiB each, checkpoint.keep="
+            f"{config.run.dir} has {room.free / GIB:.3g} GiB free and the run's checkpoints take up to "
+            f"{room.needed / GIB:.3g} GiB more ({each / GIB:.3g} GiB each, checkpoint.keep="
             f"{config.checkpoint.keep} and the one being written): free space, lower checkpoint.keep, or set "
             "run.dir to another disk"
         )

@@ -28,6 +28,7 @@ class StopSignal:
             signals.append(signal.SIGTERM)
         for number in signals:
             signal.signal(number, self._receive)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)  # launch.enter_rank held them back
 
     def _receive(self, number: int, frame: object) -> None:
         self._received = True

@@ -1,16 +1,25 @@
 """The health check: what a node says of itself, and how several are compared."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 
-import pytest
 from typer.testing import CliRunner
 
 from igrpo_mcore import health
-from igrpo_mcore.health import NodeHealth, active_ports, compare, free_space, gpus_seen, meet, read_lines
+from igrpo_mcore.disk import GIB, leave_canary
+from igrpo_mcore.health import (
+    NodeHealth,
+    active_ports,
+    compare,
+    lack_of_space,
+    meet,
+    not_shared,
+    read_lines,
+)
 
 
 def node(name: str, *, ports: int = 8, problems: tuple[str, ...] = (), **versions: str) -> NodeHealth:
@@ -57,30 +66,39 @@ def test_ports_are_read_from_the_kernel(tmp_path):
     assert active_ports(tmp_path / "absent") == 0
 
 
-@pytest.mark.parametrize(
-    ("script", "count", "reason"),
-    [
-        ("printf '580.1\\n580.1\\n'", 2, None),
-        ("echo 'GPU is lost' >&2; exit 15", 0, "nvidia-smi failed: GPU is lost"),
-        ("sleep 60", 0, "nvidia-smi did not answer within 0.5 s"),
-    ],
-)
-def test_gpus_are_counted_without_cuda(tmp_path, monkeypatch, script, count, reason):
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(health, "NVIDIA_SMI_LIMIT_S", 0.5 if reason and "0.5" in reason else 30.0)
-    seen, driver, why = gpus_seen()
-    assert (seen, why) == (count, reason)
-    assert driver == ("580.1" if count else None)
-
-
 def test_free_space_of_a_folder_that_is_not_there_yet(tmp_path):
-    free, unwritable = free_space(tmp_path / "runs" / "of" / "mine")
+    free, problem = lack_of_space(tmp_path / "runs" / "of" / "mine", 0.001)
     assert free > 0
-    assert unwritable is None
-    assert free_space(health.Path("/proc/self"))[1] == "/proc/self cannot be written"
+    assert problem is None
+    assert lack_of_space(health.Path("/proc/self"), 0)[1] == "/proc/self cannot be written"
+
+
+def test_checkpoints_that_lie_there_already_need_no_room_again(tmp_path, monkeypatch):
+    """A requeued job's disk is as full as the job itself made it."""
+    usage = shutil.disk_usage(tmp_path)._replace(free=10 * GIB)
+    monkeypatch.setattr("igrpo_mcore.disk.shutil.disk_usage", lambda path: usage)
+    run = tmp_path / "run" / "checkpoints"
+    asked = lambda: lack_of_space(tmp_path, 30, run)[1]  # noqa: E731
+    assert asked() == f"10.0 GiB free for {tmp_path}, 30.0 GiB needed"
+    for step in ("step_000005", ".step_000010.partial"):  # the next save clears a half written one away
+        (run / step).mkdir(parents=True)
+        with (run / step / "0.distcp").open("wb") as file:
+            file.truncate(10 * GIB)  # sparse
+    assert asked() is None
+    (run / "step_000005" / "0.distcp").unlink()
+    assert asked() == f"10.0 GiB free for {tmp_path}, 20.0 GiB needed"
+
+
+def test_a_folder_that_is_not_shared_is_told_by_its_canary(tmp_path, monkeypatch):
+    monkeypatch.setattr(health, "CANARY_LIMIT_S", 0.1)
+    lines = [node("a"), node("b"), node("c")]
+    lines[0].canary = str(leave_canary(tmp_path / "runs", "7-a"))
+    lines[1].canary = str(tmp_path / "runs" / ".canary-7-b")  # written on a disk of its own
+    (found,) = not_shared(lines, "a")
+    assert found.startswith(
+        f"b: {tmp_path}/runs/.canary-7-b, which it wrote, is not seen from a: set run.dir"
+    )
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_nodes_meet_at_the_master_or_say_so():

@@ -135,13 +135,22 @@ def test_run_folder_in_use(check, tmp_path):
     refused(check, r"runs/r is not empty.*run.name")
 
 
-def test_a_disk_too_small_for_the_checkpoints(check, checkpoint, monkeypatch):
+def test_a_disk_too_small_for_the_checkpoints(check, checkpoint, tmp_path, monkeypatch):
     parameters = sum(tensor.numel() for tensor in load_file(checkpoint / "model.safetensors").values())
     size = 16 * parameters  # fp32: parameters, their main copy, two moments
     usage = shutil.disk_usage(checkpoint)._replace(free=4 * size - 1)
-    monkeypatch.setattr("igrpo_mcore.preflight.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("igrpo_mcore.disk.shutil.disk_usage", lambda path: usage)
     check("checkpoint.keep=2")
     refused(check, r"free and the run's checkpoints take up to .* GiB more .*run\.dir", "checkpoint.keep=3")
+    written = tmp_path / "runs" / "r" / "checkpoints" / "step_000001"
+    written.mkdir(parents=True)
+    (written.parents[1] / "config.yaml").write_text("")
+    (written / "position.json").write_text(
+        json.dumps({"step": 1, "problems": 8, "updates": 1, "layout": {"tp": 2, "pp": 2, "dp": 1}})
+    )
+    with (written / "0.distcp").open("wb") as file:
+        file.truncate(size)
+    check("checkpoint.keep=3")  # a run that goes on
 
 
 def test_a_requeued_job_whose_run_is_complete_ends_well(check, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ place of it, so that a test can compare with what autograd saves there.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.policy.architecture import Architecture
 
 SCAN_CHUNK = 128
 """Tokens a dense block of the Mamba scan (``MambaMixer``'s default chunk_size)."""

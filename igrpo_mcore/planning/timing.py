@@ -9,7 +9,6 @@ Mamba (arXiv 2405.21060, section 6); backward twice the forward, full recomputat
 from dataclasses import dataclass
 
 from igrpo_mcore.config.schema import Config, Correction, Recompute
-from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.planning.activations import SCAN_CHUNK
 from igrpo_mcore.planning.catalogue import PlannedModel
 from igrpo_mcore.planning.engine import EngineBytes, kv_bytes_per_token, sequence_bytes, state_bytes
@@ -18,6 +17,7 @@ from igrpo_mcore.planning.layout import Layout, stages_of
 from igrpo_mcore.planning.parameters import trainer_bytes
 from igrpo_mcore.planning.refit import Refit
 from igrpo_mcore.planning.workload import Lengths, RolloutStage, rollout_stages, update_of
+from igrpo_mcore.policy.architecture import Architecture
 
 
 @dataclass(frozen=True)

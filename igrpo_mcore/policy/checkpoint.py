@@ -14,6 +14,8 @@ from megatron.core import dist_checkpointing
 from megatron.core import parallel_state as mpu
 from megatron.core.dist_checkpointing.mapping import ShardedObject
 from megatron.core.dist_checkpointing.strategies import filesystem_async
+from megatron.core.dist_checkpointing.strategies.fully_parallel import FullyParallelSaveStrategyWrapper
+from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
 from igrpo_mcore import device
@@ -29,6 +31,10 @@ class Sharded(Protocol):
     def sharded_state(self, *, loading: bool) -> dict[str, Any]: ...
 
     def load_sharded_state(self, state: dict[str, Any], updates: int) -> None: ...
+
+
+GATHER_SLACK = 1.25
+"""Of the memory that a gather takes; NCCL's and the padding of a buffer are beside it."""
 
 
 def save_checkpoint(folder: CheckpointFolder, policy: Sharded, position: Position) -> Path:
@@ -49,7 +55,7 @@ def save_checkpoint(folder: CheckpointFolder, policy: Sharded, position: Positio
     state = {**policy.sharded_state(loading=False), "rng": _rng_state()}
     try:
         with device.megatron_on_cpu():
-            dist_checkpointing.save(state, str(partial))
+            dist_checkpointing.save(state, str(partial), _shared_out())
         if main:
             folder.publish(position, _layout())
     except Exception as error:
@@ -101,14 +107,33 @@ def load_model_state(chunks: list[PolicyModel], state: dict[str, Any]) -> None:
             chunk.load_state_dict(state[str(i)])
 
 
-def sharding_metadata() -> dict[str, Any]:
-    """How Megatron lays out a checkpoint: resumable at another TP, PP and DP size."""
+def sharding_metadata(room: bool = True) -> dict[str, Any]:
+    """How Megatron lays out a checkpoint: resumable at another TP, PP and DP size.
+
+    With ``room`` (``room_to_gather``) every data-parallel replica gets the whole optimizer state by NCCL and
+    writes its part of it; without, one replica gets it over gloo and writes it alone. Same format.
+    """
     return {
         "dp_cp_group": mpu.get_data_parallel_group(with_context_parallel=True),
         "distrib_optim_sharding_type": "fully_reshardable",
-        # gathers the optimizer state on the host instead of on every replica's GPU
-        "distrib_optim_fully_reshardable_mem_efficient": True,
+        "distrib_optim_fully_reshardable_mem_efficient": not room,
     }
+
+
+def room_to_gather(chunks: list[PolicyModel]) -> bool:
+    """Whether every rank's GPU has room for one fp32 state of all of its parameters, Megatron's buffer
+    for each kind of state in turn. The same answer everywhere. Collective."""
+    needed = 4 * sum(parameter.numel() for chunk in chunks for parameter in chunk.parameters())
+    free = device.free_bytes()
+    lacks = torch.tensor(int(free is not None and free < GATHER_SLACK * needed))
+    dist.all_reduce(lacks, op=dist.ReduceOp.MAX)
+    return not lacks
+
+
+def _shared_out() -> FullyParallelSaveStrategyWrapper:
+    """Replicas of a tensor lie in one data-parallel group, whose ranks each write some of them."""
+    group = mpu.get_data_parallel_group(with_context_parallel=True)
+    return FullyParallelSaveStrategyWrapper(TorchDistSaveShardedStrategy(), group)
 
 
 def _load(state: dict[str, Any], checkpoint: Path) -> dict[str, Any]:

@@ -138,15 +138,16 @@ class Pusher:
         engine.load_weights(stream())
         if not finished:
             raise UserError("weight push: the engine stopped reading before the last tensor")
+        exchange_s, assemble_s = meter.exchange.seconds, meter.assemble.seconds  # waits for the device
         total = time.perf_counter() - started
         return PushStats(
             self.plan.bytes_moved,
             self.plan.bytes_minimum,
             self._allgather,
             meter.peak,
-            meter.exchange_s,
-            meter.assemble_s,
-            total - meter.exchange_s - meter.assemble_s,
+            exchange_s,
+            assemble_s,
+            total - exchange_s - assemble_s,
         )
 
 

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from igrpo_kernels import Objective
 from megatron.core import parallel_state as mpu
 
+from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import architecture_of
@@ -93,10 +94,35 @@ def run(scratch: Path, name: str, checkpoint: str, dtype: str, layouts: list[str
         position = load_latest(folder, policy)
         assert position == Position(3, 24, 3), position
         results[layout] = (weights(pusher), train_on(policy, pusher))
+    results["one writer"] = by_one_writer(
+        scratch / f"{name}-one-writer", folder, checkpoint, dtype, layouts[0]
+    )
     if dist.get_rank() == 0:
+        results["written"] = file_sizes(root), file_sizes(scratch / f"{name}-one-writer")
         results["kept"] = [path.name for path in sorted(root.iterdir())]
         torch.save(results, scratch / f"{name}.pt")
     dist.barrier()
+
+
+def by_one_writer(root: Path, folder: CheckpointFolder, checkpoint: str, dtype: str, layout: str):
+    """Weights and two updates from what is loaded, saved without room to gather, and loaded again."""
+    narrow = CheckpointFolder(root)
+    policy, _ = build(checkpoint, dtype, layout)
+    position = load_latest(folder, policy)
+    assert position is not None
+    free, device.free_bytes = device.free_bytes, lambda: 1 if dist.get_rank() == 1 else 2**50
+    save_checkpoint(narrow, policy, position)
+    device.free_bytes = free
+    policy, sync = build(checkpoint, dtype, layout)
+    load_latest(narrow, policy)
+    return weights(sync), train_on(policy, sync)
+
+
+def file_sizes(root: Path) -> dict[str, int]:
+    """Of the newest checkpoint, by the rank that wrote them."""
+    latest = CheckpointFolder(root).latest()
+    assert latest is not None
+    return {file.name.split("_")[2]: file.stat().st_size for file in latest.glob("*.distcp")}
 
 
 def main() -> None:

@@ -63,6 +63,25 @@ def test_training_goes_on_as_if_undisturbed(case):
             assert all(torch.allclose(after[n], trained[n], atol=1e-5) for n in trained), layout
 
 
+def test_ranks_share_the_writing_where_there_is_room_to_gather(case):
+    """TP and PP divide a checkpoint already; the data-parallel ranks of bf16's layout divide it further."""
+    _, layouts, results = case
+    shared, alone = results["written"]
+    assert shared.keys() == alone.keys() == {"0", "1", "2", "3"}
+    assert sum(shared.values()) == pytest.approx(sum(alone.values()), rel=0.05)
+    if layouts[0].startswith("2,1"):
+        assert max(alone.values()) > 5 * min(alone.values())
+        assert max(shared.values()) < 1.2 * min(shared.values())
+
+
+def test_without_room_the_checkpoint_is_the_same(case):
+    results = case[2]
+    weights, (*steps, trained) = results["one writer"]
+    saved, (*undisturbed, expected) = results["undisturbed"]
+    assert steps == undisturbed
+    assert all(torch.equal(weights[n], saved[n]) and torch.equal(trained[n], expected[n]) for n in saved)
+
+
 def test_the_newest_are_kept(case):
     assert case[2]["kept"] == ["step_000002", "step_000003"]
 

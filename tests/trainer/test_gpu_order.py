@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from igrpo_mcore import device_memory
 from igrpo_mcore import trainer as trainer_module
 from igrpo_mcore.config.schema import Config, DataConfig, DType, ModelConfig
 from igrpo_mcore.device_memory import DeviceMemory
@@ -136,7 +137,7 @@ def test_a_step_that_is_not_due_asks_nothing_of_the_sampler(monkeypatch):
     assert "logprobs" not in run.taken()
 
 
-def test_a_checkpoint_takes_the_engines_memory_only_where_the_optimizer_was_away(monkeypatch):
+def test_a_checkpoint_takes_the_engines_memory_on_a_gpu_or_where_the_optimizer_was_away(monkeypatch):
     run = Run(monkeypatch)
     run.trainer.step(2)
     run.taken()
@@ -148,6 +149,10 @@ def test_a_checkpoint_takes_the_engines_memory_only_where_the_optimizer_was_away
     stays.taken()
     stays.trainer.save(2)
     assert stays.taken() == ["save"]
+
+    monkeypatch.setattr(device_memory, "device", SimpleNamespace(has_cuda=lambda: True))
+    stays.trainer.save(2)
+    assert stays.taken() == ["sleep, weights discarded", "save", "wake weights", "push", "wake kv_cache"]
 
 
 def test_sampling_from_an_engine_that_sleeps_is_an_error(monkeypatch):

@@ -75,7 +75,7 @@ def verify(
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_RECIPE", help="A recipe, or runs/NAME.")],
     overrides: Overrides = None,
 ) -> None:
-    """Load, reshard and push, then compare every tensor and the log-probs of sampler and trainer."""
+    """Load and push, then compare every tensor and the log-probs of sampler and trainer."""
 
     def run(config: "Config") -> None:
         from igrpo_mcore.verify import verify as verify_run

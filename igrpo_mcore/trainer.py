@@ -148,7 +148,7 @@ class Trainer:
         return measured
 
     def push(self) -> PushStats:
-        """Reshard the policy's weights into the engines."""
+        """The policy's weights into the engines."""
         with self.phases("push"), self.gpu.pushing():
             return self.pusher.push(self.gpu.engine)
 

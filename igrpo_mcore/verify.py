@@ -1,4 +1,4 @@
-"""``igrpo verify``: load, reshard, push, and prove that the sampler holds the trainer's weights."""
+"""``igrpo verify``: load, push, and prove that the sampler holds the trainer's weights."""
 
 from igrpo_mcore import device, parity
 from igrpo_mcore.config.parity_limits import QUANTILE, limits_of

@@ -25,6 +25,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from igrpo_mcore.config.schema import DType, RolloutConfig
 from igrpo_mcore.device import has_cuda
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.loading import loading
 from igrpo_mcore.rollout.engine import EngineMemory, Sampling
 from igrpo_mcore.run.progress import beat
@@ -269,7 +270,7 @@ def _start(model_path: str, rollout: RolloutConfig, dtype: DType, seed: int, loa
             "block_size": CPU_BLOCK_SIZE,
             "kv_cache_memory_bytes": rollout.kv_cache_bytes,
         }
-        if AutoConfig.from_pretrained(model_path).model_type == "nemotron_h":
+        if architecture_of(AutoConfig.from_pretrained(model_path)).mamba:
             arguments["enable_prefix_caching"] = False  # Mamba states are not cached on the CPU
     try:
         return LLM(**arguments)

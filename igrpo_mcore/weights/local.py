@@ -28,16 +28,6 @@ class LocalShard:
         return self.tensor.narrow(self.rule.tensors[0].dim, segment.offset, segment.run.length)
 
 
-def bare_chunks(chunks: Sequence[nn.Module]) -> list[nn.Module]:
-    """The models inside data-parallel or precision wrappers."""
-    bare = []
-    for chunk in chunks:
-        while not hasattr(chunk, "decoder"):
-            chunk = chunk.get_submodule("module")
-        bare.append(chunk)
-    return bare
-
-
 def _global_name(name: str, chunk: nn.Module) -> str:
     """The layer's number as the table has it (of the whole model)."""
     layer = _LAYER.match(name)
@@ -51,7 +41,7 @@ def _locate(chunks: Sequence[nn.Module], table: Table) -> dict[str, LocalShard]:
     shards: dict[str, LocalShard] = {}
     rank = parallel_state.get_tensor_model_parallel_rank()
     size = parallel_state.get_tensor_model_parallel_world_size()
-    for chunk in bare_chunks(chunks):
+    for chunk in chunks:
         for name, parameter in chunk.named_parameters():
             param, tensor = _global_name(name, chunk), parameter.detach()
             rule = table.by_param.get(param)
@@ -78,7 +68,7 @@ def locate_shards(chunks: Sequence[nn.Module], table: Table) -> dict[str, LocalS
     """This rank's parameters by global name. Collective.
 
     Args:
-        chunks: the policy's model chunks, wrapped or bare.
+        chunks: the policy's model chunks, bare.
 
     Raises:
         UserError: on every rank, where any rank holds a parameter that the table does not know, of

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -14,7 +14,7 @@ from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import table_for
 from igrpo_mcore.weights.holdings import allgather_bytes, exchange_holdings, source_cells
 from igrpo_mcore.weights.local import locate_shards
-from igrpo_mcore.weights.push_plan import everything, plan_push, wanted_by_engines
+from igrpo_mcore.weights.push_plan import plan_push, wanted_by_engines
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.transport import Meter, Transport
 
@@ -65,7 +65,6 @@ class Pusher:
         rollout_tp: tensor-parallel ranks an engine; engine e is ranks [e x tp, (e + 1) x tp).
         bucket_bytes: most that a rank holds for one bucket, unless a single module's share is larger;
             two are in flight.
-        mode: ``p2p`` sends each rank what its engine rank needs, ``allgather`` everything to all.
         dtype: type the tensors are sent in (the engine's); a few stay float32.
 
     Raises:
@@ -79,7 +78,6 @@ class Pusher:
         *,
         rollout_tp: int,
         bucket_bytes: int = RolloutConfig.push_bucket_bytes,
-        mode: Literal["p2p", "allgather"] = "p2p",
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         self.table = table_for(hf_config)
@@ -91,8 +89,7 @@ class Pusher:
             raise UserError(
                 f"rollout.tp={rollout_tp} does not divide the {len(held)} ranks; change rollout.tp"
             )
-        wanted = everything if mode == "allgather" else wanted_by_engines(rollout_tp)
-        self.plan = plan_push(self.table, held, rank, wanted, bucket_bytes, dtype)
+        self.plan = plan_push(self.table, held, rank, wanted_by_engines(rollout_tp), bucket_bytes, dtype)
         self.cells = source_cells(held)
         self._allgather = allgather_bytes(self.table, self.cells, len(held), dtype)
         self._bucket_bytes = bucket_bytes

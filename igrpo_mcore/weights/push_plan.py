@@ -49,16 +49,36 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One tensor on its way to this rank's engine: the runs it needs and what they are made of.
+    """One tensor on its way to this rank's engine: the runs it is made of, one after the other.
 
     ``in_place`` is true where this rank itself holds the runs side by side, in the right order and
     type: the parameter is handed over without a copy.
     """
 
     tensor: str
-    runs: tuple[Run, ...]
     transfers: tuple[Transfer, ...]
     in_place: bool
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return tuple(t.run for t in self.transfers)
+
+    @property
+    def length(self) -> int:
+        return sum(t.run.length for t in self.transfers)
+
+    @property
+    def assembled(self) -> bool:
+        """Whether it is put together in memory of its own (several parts, or a cast on this rank)."""
+        one_message = len(self.transfers) == 1 and self.transfers[0].source != self.transfers[0].dest
+        return not self.in_place and not one_message
+
+    def nbytes(self, tensor: HFTensor, dtype: torch.dtype) -> int:
+        return tensor.run_bytes(Run(0, self.length), dtype)
+
+    def kept_bytes(self, tensor: HFTensor, dtype: torch.dtype) -> int:
+        """What the engine keeps of it until the push ends."""
+        return 0 if self.in_place or not tensor.padded_by_engine else self.nbytes(tensor, dtype)
 
 
 @dataclass
@@ -87,7 +107,6 @@ class PushPlan:
     bytes_minimum: int
     bucket_peak: int
     extra_peak: int
-    sent_by_rank: tuple[int, ...]
 
 
 Wanted = Callable[[HFTensor, int], tuple[Run, ...]]
@@ -97,11 +116,6 @@ Wanted = Callable[[HFTensor, int], tuple[Run, ...]]
 def wanted_by_engines(rollout_tp: int) -> Wanted:
     """Each rank its engine rank's share; engine e is ranks [e x rollout_tp, (e + 1) x rollout_tp)."""
     return lambda tensor, rank: tensor.engine_runs(rank % rollout_tp, rollout_tp)
-
-
-def everything(tensor: HFTensor, rank: int) -> tuple[Run, ...]:
-    """Every rank every tensor whole: what an all-gather does."""
-    return (tensor.whole,)
 
 
 def wanted_by_writers(table: Table, held: Sequence[Mapping[str, Holding]]) -> Wanted:
@@ -177,19 +191,18 @@ class _Planner:
             and (before is None or before.offset + before.run.length == t.offset)
             for before, t in zip((None, *transfers), transfers, strict=False)
         )
-        return Arrival(tensor.name, runs, transfers, in_place)
+        return Arrival(tensor.name, transfers, in_place)
 
     def add_cost(self, cost: list[int], tensor: HFTensor, arrival: Arrival, dest: int) -> None:
         """Add the bytes that ranks hold for an arrival, as ``transport`` does it, to ``cost``."""
-        assembled = not arrival.in_place and is_assembled(arrival, dest)
-        if assembled:
-            cost[dest] += sum(tensor.run_bytes(run, self.dtype) for run in arrival.runs)
+        if arrival.assembled:
+            cost[dest] += arrival.nbytes(tensor, self.dtype)
         for t in arrival.transfers:
             if t.source == dest:
                 continue
             size = t.payload(tensor, self.dtype)
             alone = t.travels_alone(tensor, self.dtype)
-            if not (alone and assembled and tensor.dim == 0):
+            if not (alone and arrival.assembled and tensor.dim == 0):
                 cost[dest] += size
             if not alone:
                 cost[t.source] += size
@@ -239,7 +252,7 @@ def plan_push(
                 arrival = planner.arrival(tensor, dest, runs)
                 entries.append((dest, arrival))
                 planner.add_cost(cost, tensor, arrival, dest)
-                kept[dest] += kept_bytes(tensor, arrival, wire_dtype)
+                kept[dest] += arrival.kept_bytes(tensor, wire_dtype)
         if any(costs[-1]) and max(map(sum, zip(costs[-1], cost, strict=True))) > bucket_bytes:
             buckets.append(Bucket())
             costs.append([0] * world)
@@ -262,17 +275,4 @@ def plan_push(
         planner.minimum,
         max(map(max, costs)),
         max(max(map(sum, zip(a, b, kept, strict=True))) for a, b in pairs),
-        tuple(planner.sent),
     )
-
-
-def is_assembled(arrival: Arrival, dest: int) -> bool:
-    """Whether the tensor is put together in memory of its own (several parts, or a cast on this rank)."""
-    return len(arrival.transfers) != 1 or arrival.transfers[0].source == dest
-
-
-def kept_bytes(tensor: HFTensor, arrival: Arrival, wire_dtype: torch.dtype) -> int:
-    """Bytes of an arrival that the engine keeps until the push ends."""
-    if arrival.in_place or not tensor.padded_by_engine:
-        return 0
-    return sum(tensor.run_bytes(run, wire_dtype) for run in arrival.runs)

@@ -87,5 +87,5 @@ class ShardTensor(torch.Tensor):
         held = next(a for a in (*args, *(kwargs or {}).values()) if isinstance(a, cls))
         raise RuntimeError(
             f"{func} was asked of {held!r}, of which only the listed runs are on this rank: the engine's "
-            "sharding is not the one planned for; push with mode='allgather'"
+            "sharding is not the one planned for (HFTensor.engine_runs); set another rollout.tp"
         )

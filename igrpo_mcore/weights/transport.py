@@ -10,7 +10,7 @@ from torch import Tensor
 
 from igrpo_mcore.device import Stopwatch
 from igrpo_mcore.weights.local import LocalShard
-from igrpo_mcore.weights.push_plan import Arrival, Bucket, PushPlan, Transfer, is_assembled, kept_bytes
+from igrpo_mcore.weights.push_plan import Arrival, Bucket, PushPlan, Transfer
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
 from igrpo_mcore.weights.table import Table
@@ -67,7 +67,7 @@ class Transport:
             with meter.assemble:
                 ready = [(a.tensor, self._finish(a, current)) for a in bucket.arrivals]
             size = current.size - sum(
-                kept_bytes(self._tensors[a.tensor], a, self._dtype) for a in bucket.arrivals
+                a.kept_bytes(self._tensors[a.tensor], self._dtype) for a in bucket.arrivals
             )
             del current
             while ready:  # hand over and let go, one by one
@@ -148,10 +148,10 @@ class Transport:
     def _receives(self, bucket: Bucket, flight: _InFlight, meter: Meter) -> list[dist.P2POp]:
         place: dict[Transfer, Tensor] = {}
         for arrival in bucket.arrivals:
-            if arrival.in_place or not is_assembled(arrival, self._rank):
+            if not arrival.assembled:
                 continue
             tensor = self._tensors[arrival.tensor]
-            shape = self._shape(tensor, sum(run.length for run in arrival.runs))
+            shape = self._shape(tensor, arrival.length)
             part = self._empty(flight, shape, tensor.sent_as(self._dtype), meter)
             flight.parts[arrival.tensor] = part
             offset = 0
@@ -178,8 +178,8 @@ class Transport:
         """The runs that the engine wants, one after the other, as a tensor of full shape."""
         tensor = self._tensors[arrival.tensor]
         if arrival.in_place:
-            first, length = arrival.transfers[0], sum(run.length for run in arrival.runs)
-            part = self._shards[first.param].tensor.narrow(tensor.dim, first.offset, length)
+            first = arrival.transfers[0]
+            part = self._shards[first.param].tensor.narrow(tensor.dim, first.offset, arrival.length)
         elif arrival.tensor in flight.parts:
             part = flight.parts[arrival.tensor]
             offset = 0

@@ -62,10 +62,6 @@ class VerifyReport:
     def mismatches(self) -> tuple[Mismatch, ...]:
         return tuple(m for row in self.rows for m in row.mismatches)
 
-    @property
-    def ok(self) -> bool:
-        return not self.mismatches
-
     def table(self) -> str:
         """A line a tensor family, then a line a tensor that differs."""
         lines = [f"{'family':<10} {'tensors':>8} {'MB':>10} {'read back':>10} {'differ':>7}"]

@@ -13,8 +13,8 @@ from tests.support.ranks import run_ranks
 
 pytestmark = pytest.mark.slow
 
-LAUNCHES = {2: ["qwen2:2", "llama:1", "nemotron_h:2"], 4: ["qwen3:2"]}
-"""Ranks of a launch -> FAMILY:TP one after another: one engine of TP 2, two of TP 1, two of TP 2."""
+LAUNCHES = {2: ["qwen2:2", "llama:1", "mistral:1", "nemotron_h:2"], 4: ["qwen3:2"]}
+"""Ranks of a launch -> FAMILY:TP one after another: engines of TP 2 and of TP 1, then two of TP 2."""
 CASES = [(nproc, *case.split(":")) for nproc, cases in LAUNCHES.items() for case in cases]
 
 

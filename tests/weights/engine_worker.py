@@ -45,7 +45,7 @@ def main() -> None:
 
     disturb(chunks)
     whole = Collector()
-    Pusher(chunks, config, rollout_tp=1, mode="allgather", dtype=torch.float32).push(whole)
+    Pusher(chunks, config, rollout_tp=1, dtype=torch.float32).push(whole)
     pusher.push(engine)
     after = largest_difference(engine, folder, whole.tensors)
     stale = largest_stale = 0.0

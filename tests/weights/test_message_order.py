@@ -10,12 +10,12 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from igrpo_mcore.weights.families import table_for
-from igrpo_mcore.weights.reshard_plan import plan_reshard, wanted_by_engines
 from torch import Tensor
 
-from igrpo_mcore.weights import reshard_plan, transport
+from igrpo_mcore.families import table_for
+from igrpo_mcore.weights import push_plan, transport
 from igrpo_mcore.weights.local import LocalShard
+from igrpo_mcore.weights.push_plan import plan_push, wanted_by_engines
 from igrpo_mcore.weights.table import Table
 from igrpo_mcore.weights.transport import Meter, Transport
 from tests.support.checkpoints import hf_config
@@ -82,12 +82,12 @@ def record(table: Table, tp: int, pp: int, dp: int, rollout_tp: int) -> Recorded
     made, found = lay_out(table, tp, pp, dp), Recorded([], [])
     for rank in range(tp * pp * dp):
         fake = RecordingDistributed(rank)
-        plan = plan_reshard(table, made.held, rank, wanted_by_engines(rollout_tp), 40_000, torch.float32)
+        plan = plan_push(table, made.held, rank, wanted_by_engines(rollout_tp), 40_000, torch.float32)
         shards = {
             name: LocalShard(tensor, table.by_param[name], made.held[rank][name].segments)
             for name, tensor in made.shards[rank].items()
         }
-        with patch.object(transport, "dist", fake), patch.object(reshard_plan, "ALONE_BYTES", 6_000):
+        with patch.object(transport, "dist", fake), patch.object(push_plan, "ALONE_BYTES", 6_000):
             for _ in Transport(table, shards, plan, torch.float32).stream(Meter()):
                 pass
         found.calls.append(fake.calls)

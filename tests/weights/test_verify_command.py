@@ -104,7 +104,11 @@ def test_only_a_run_needs_its_folder_free(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "layout", "tensors"),
-    [("qwen3", "parallel: {pp: 2}", 25), ("nemotron_h", "parallel: {tp: 2, sp: true}", 15)],
+    [
+        ("qwen3", "parallel: {pp: 2}", 25),
+        ("mistral", "parallel: {tp: 2}", 21),
+        ("nemotron_h", "parallel: {tp: 2, sp: true}", 15),
+    ],
 )
 def test_a_sound_checkpoint_passes(tmp_path, family, layout, tensors):
     """Of a recipe; tests/trainer/test_runs.py verifies a run."""

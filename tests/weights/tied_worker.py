@@ -77,7 +77,7 @@ def main() -> None:
             before = largest_difference(engine, folder)
             disturb(pusher)
             whole = Collector()
-            Pusher(chunks, config, rollout_tp=1, mode="allgather", dtype=torch.float32).push(whole)
+            Pusher(chunks, config, rollout_tp=1, dtype=torch.float32).push(whole)
             if folders[name][1]:
                 whole.tensors["lm_head.weight"] = whole.tensors["model.embed_tokens.weight"]
             pusher.push(engine)

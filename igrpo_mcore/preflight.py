@@ -14,7 +14,9 @@ from igrpo_mcore.families import architecture_of, table_for
 from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.policy.architecture import check_layout, check_window, load_hf_config
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, checkpoint_bytes
+from igrpo_mcore.report.mlflow_sink import check_mlflow
 from igrpo_mcore.report.run_folder import check_run_folder, checkpoints_dir, run_dir
+from igrpo_mcore.report.wandb_sink import check_wandb
 from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.registry import load_reward
 from igrpo_mcore.rollout.limits import check_engine
@@ -100,6 +102,8 @@ def checks(
         Check("model and layout", model),
         Check("rewards", rewards),
         *([Check("run folder", run_folder)] if writes_run else []),
+        *([Check("Weights & Biases", check_wandb)] if writes_run and config.run.wandb_project else []),
+        *([Check("MLflow", check_mlflow)] if writes_run and config.run.mlflow_experiment else []),
         Check("data", lambda: f"{len(problems())} problems", (config.data.path,)),
         Check("prompts", prompts, (config.data.path, config.model.path)),
         Check("checkpoint", checkpoint, (config.model.path,)),

@@ -323,6 +323,8 @@ class RunConfig:
     """Write TensorBoard events."""
     wandb_project: str | None = None
     """Weights & Biases project; none does not log there."""
+    mlflow_experiment: str | None = None
+    """MLflow experiment (the extra ``mlflow``); none does not log there."""
     samples_per_step: int = 2
     """Prompts a step written to samples.jsonl with drafts and refinements."""
     hang_minutes: float | None = 10.0

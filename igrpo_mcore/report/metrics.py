@@ -1,4 +1,4 @@
-"""Where the numbers of each step go: metrics.jsonl, TensorBoard and Weights & Biases."""
+"""Where the numbers of each step go: metrics.jsonl, TensorBoard, Weights & Biases and MLflow."""
 
 import math
 from collections.abc import Mapping
@@ -6,19 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_mcore.config.schema import RunConfig
-from igrpo_mcore.errors import UserError, one_line
+from igrpo_mcore.report.mlflow_sink import MlflowSink
 from igrpo_mcore.report.records import METRICS_FILE, JsonLines, cannot_write
-
-WANDB_LIMIT_S = 30
-"""Seconds that Weights & Biases may take to start a run."""
+from igrpo_mcore.report.wandb_sink import start_wandb
 
 
 class MetricsWriter:
     """Writes one flat mapping of names to numbers a step; None means "not measured".
 
-    ``resolved`` is the whole configuration as plain dicts, for Weights & Biases. ``first_step`` is
+    ``resolved`` is the whole configuration as plain dicts, for the last two. ``first_step`` is
     the step that the run begins or goes on with: later lines of an earlier start are replaced.
-    Raises ``UserError`` where a file cannot be written or Weights & Biases cannot be reached.
+    Raises ``UserError`` where a file cannot be written or one of those two cannot be used.
     """
 
     def __init__(
@@ -27,7 +25,12 @@ class MetricsWriter:
         self._run_dir = run_dir
         self._lines = JsonLines(run_dir / METRICS_FILE, first_step)
         self._tensorboard = _tensorboard(run_dir, first_step) if config.tensorboard else None
-        self._wandb = _wandb(run_dir, config, resolved) if config.wandb_project else None
+        self._wandb = start_wandb(run_dir, config, resolved) if config.wandb_project else None
+        self._mlflow = (
+            MlflowSink(config.mlflow_experiment, str(config.name), resolved)
+            if config.mlflow_experiment
+            else None
+        )
 
     def write(self, metrics: Mapping[str, float | None]) -> None:
         """Write one step; ``metrics["step"]`` counts from 1."""
@@ -48,6 +51,8 @@ class MetricsWriter:
                 raise cannot_write(self._run_dir / "tensorboard", error) from error
         if self._wandb is not None:
             self._wandb.log(measured, step=int(step))
+        if self._mlflow is not None:
+            self._mlflow.log(measured, int(step))
 
     def close(self) -> None:
         """Close every sink; metrics.jsonl first, so that nothing else can lose it."""
@@ -56,6 +61,8 @@ class MetricsWriter:
             self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+        if self._mlflow is not None:
+            self._mlflow.finish()
 
 
 def _tensorboard(run_dir: Path, first_step: int) -> Any:
@@ -66,25 +73,3 @@ def _tensorboard(run_dir: Path, first_step: int) -> Any:
         return SummaryWriter(str(run_dir / "tensorboard"), purge_step=first_step if first_step > 1 else None)
     except OSError as error:
         raise cannot_write(run_dir / "tensorboard", error) from error
-
-
-def _wandb(run_dir: Path, config: RunConfig, resolved: Mapping[str, Any]) -> Any:
-    import wandb
-
-    try:
-        # One id a run folder, so that a resumed run goes on in the same curves.
-        return wandb.init(
-            project=config.wandb_project,
-            name=config.name,
-            id=str(config.name).replace("/", "-"),
-            resume="allow",
-            dir=str(run_dir),
-            config=dict(resolved),
-            settings=wandb.Settings(init_timeout=WANDB_LIMIT_S),
-        )
-    except (wandb.errors.Error, OSError) as error:
-        reason = one_line(error)
-        raise UserError(
-            f"Weights & Biases cannot be used ({reason}): run `wandb login`, set WANDB_MODE=offline, or "
-            "leave run.wandb_project empty."
-        ) from error

@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +73,7 @@ def test_tensorboard_reads_what_was_measured(tmp_path: Path) -> None:
 def test_wandb_keeps_an_offline_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_X_SERVICE_WAIT", "0.001")  # as if the machine were too busy to start it
     config = RunConfig(name="group/r", tensorboard=False, wandb_project="p")
     writer = MetricsWriter(tmp_path, config, {"train": {"steps": 2}})
     writer.write({"step": 1, "policy/entropy": 0.25, "policy/kl": None})
@@ -88,6 +92,28 @@ def test_wandb_without_a_login_is_the_users_to_mend(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(wandb, "init", refuse)
     with pytest.raises(UserError, match="wandb login"):
         MetricsWriter(tmp_path, RunConfig(name="r", tensorboard=False, wandb_project="p"), {})
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"WANDB_MODE": "offline"}, "mode offline"),
+        ({}, "Weights & Biases cannot be used (there is no API key): run `wandb login`"),
+    ],
+)
+def test_wandb_is_checked_before_a_run(tmp_path: Path, environment: dict[str, str], said: str) -> None:
+    """In a process and a home of its own: wandb keeps what it found first."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    code = "from igrpo_mcore.report.wandb_sink import check_wandb; print(check_wandb())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=inherited | {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said in done.stdout + done.stderr
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ place of it, so that a test can compare with what autograd saves there.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from igrpo_mcore.planning.catalogue import itemsize
 from igrpo_mcore.policy.architecture import Architecture
 
 SCAN_CHUNK = 128
@@ -36,7 +37,7 @@ class Shape:
 
     @property
     def b(self) -> int:
-        return 4 if self.architecture.dtype == "float32" else 2
+        return itemsize(self.architecture)
 
     @property
     def hidden(self) -> float:

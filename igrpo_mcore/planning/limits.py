@@ -35,6 +35,7 @@ def replanned(step: PlannedStep, changes: dict, world: int | None = None) -> Pla
         world=world or step.layout.world,
         gpus_per_node=step.layout.gpus_per_node,
         lengths=step.lengths,
+        efficiency=step.efficiency,
         exact_refit=not moved,
     )
 

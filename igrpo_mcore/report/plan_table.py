@@ -14,6 +14,8 @@ PLAN_FILE = "plan.json"
 _SECONDS = {
     "drafts": ("drafts",),
     "refinements": ("refinements",),
+    "rewards": ("draft_rewards", "refinement_rewards"),
+    "sleep": ("sleep",),
     "logprobs": ("logprobs", "ref_logprobs"),
     "update": ("update",),
     "push": ("push",),

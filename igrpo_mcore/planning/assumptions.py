@@ -15,9 +15,9 @@ def assumptions(step: PlannedStep) -> list[str]:
         f"{e.optimizer_bandwidth:.0%} of {gpu.memory_gb_s} GB/s; every sequence has a gradient",
         f"engine: decoding at {e.decode_bandwidth:.0%} of {gpu.memory_gb_s} GB/s and "
         f"{1e3 * e.decode_step_s:g} ms a step, prefill at {e.prefill_flops:.0%} of the FLOP/s",
-        f"links: {e.link:.0%} of {gpu.nvlink_gb_s} GB/s in a node and of {gpu.network_gb_s} GB/s between nodes, "
-        f"{1e6 * e.collective_s:.0f} us a collective, none hidden; host link {e.host_copy:.0%} of "
-        f"{gpu.host_gb_s} GB/s",
+        f"links: {e.link:.0%} of {gpu.nvlink_gb_s} GB/s in a node and of {gpu.network_gb_s} GB/s between "
+        f"nodes, {e.small_link:.0%} and {1e6 * e.collective_s:.0f} us where a message is small, none hidden; "
+        f"host link {e.host_copy:.0%} of {gpu.host_gb_s} GB/s",
         f"refit: {1e3 * e.tensor_s:g} ms a tensor, {e.wake_s:g} s to wake and {e.sleep_s:g} s to sleep; "
         f"rewards: {1e3 * e.reward_s:g} ms a completion; saves at {e.save_gb_s:g} GB/s; "
         f"start {step.time.start:.0f} s",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Efficiency:
     """Shares of a GPU's peaks (``gpus.GPU``), and seconds that no byte and no FLOP explains."""
 
-    update_flops: float = 0.45
+    update_flops: float = 0.43
     """Share of the peak FLOP/s in the trainer's forward and backward, collectives not counted. Fitted."""
     prefill_flops: float = 0.45
     """The same of vLLM's prefill, and of decoding where FLOPs bound it. Assumed equal."""
@@ -20,9 +20,13 @@ class Efficiency:
     """Scheduler, sampler and launches of one decoding step. Fitted."""
     link: float = 0.70
     """Share of NVLink's or the network's bandwidth in large collectives. Assumed."""
-    collective_s: float = 20e-6
-    """What a collective takes however small: 18 to 45 us for 0.5 to 1 MiB over 2 to 8 H100 in vLLM's own
-    all-reduce (sgl-project/sglang#2904, table)."""
+    collective_s: float = 10e-6
+    """What a collective takes however small."""
+    small_link: float = 0.12
+    """Share of the bandwidth in small collectives. This and the one above fit vLLM's own all-reduce over 2,
+    4 and 8 H100 in the table of sgl-project/sglang#2904 (9 us at 4 KiB; 27, 40 and 45 us at 1 MiB)."""
+    ramp_s: float = 50e-6
+    """What a collective that reaches ``link`` takes besides. Assumed."""
     optimizer_bandwidth: float = 0.70
     """Share of the memory bandwidth in elementwise passes (optimizer, copies). Assumed."""
     host_copy: float = 0.15

@@ -2,7 +2,7 @@
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
-from igrpo_mcore.planning.collectives import link_rate
+from igrpo_mcore.planning.collectives import link_peak, send_seconds
 from igrpo_mcore.planning.efficiency import Efficiency
 from igrpo_mcore.planning.engine import EngineBytes
 from igrpo_mcore.planning.gpus import GPU
@@ -27,13 +27,14 @@ def push_seconds(
     """One refit: the optimizer's way out where it is offloaded, vLLM's wake-up, each tensor's handling,
     each rank's share of the messages, and vLLM's two copies of its weights."""
     ranks = max(layout.tp * layout.pp, layout.rollout_tp)
-    rate = link_rate(gpu, ranks, layout.gpus_per_node, efficiency)
+    peak = link_peak(gpu, ranks, layout.gpus_per_node)
+    sent = send_seconds(refit.bytes_moved / layout.world, peak, efficiency)
     copies = 4 * engine.weights / (gpu.memory_gb_s * 1e9 * efficiency.optimizer_bandwidth)
     tensors = len(model.table.tensors) * efficiency.tensor_s
     out = 0.0
     if config.model.offload_optimizer:
         out = host_copy_seconds(fullest_trainer(model, layout).optimizer, gpu, efficiency)
-    return out + efficiency.wake_s + tensors + refit.bytes_moved / layout.world / rate + copies
+    return out + efficiency.wake_s + tensors + sent + copies
 
 
 def sleep_seconds(config: Config, gpu: GPU, engine: EngineBytes, efficiency: Efficiency) -> float:

@@ -2,7 +2,7 @@
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
-from igrpo_mcore.planning.collectives import link_rate, reduce_seconds
+from igrpo_mcore.planning.collectives import link_peak, reduce_seconds
 from igrpo_mcore.planning.decoding import decode
 from igrpo_mcore.planning.efficiency import Efficiency
 from igrpo_mcore.planning.engine import EngineBytes, cache_tokens, kv_bytes_per_token, state_bytes
@@ -18,8 +18,8 @@ def engine_reduce_seconds(
 ) -> float:
     """vLLM's all-reduces of a forward pass of ``rows`` tokens: one after the embedding and each layer."""
     a, tp = architecture, layout.rollout_tp
-    rate = link_rate(gpu, tp, layout.gpus_per_node, efficiency)
-    return (a.layers + 1) * reduce_seconds(rows * a.hidden * itemsize(a), tp, rate, efficiency)
+    peak = link_peak(gpu, tp, layout.gpus_per_node)
+    return (a.layers + 1) * reduce_seconds(rows * a.hidden * itemsize(a), tp, peak, efficiency)
 
 
 def prefill_seconds(

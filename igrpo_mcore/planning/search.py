@@ -15,6 +15,8 @@ SLACK = 0.10
 """Share of the GPU that a proposal leaves free beyond what is planned."""
 SHARE_STEP = 0.05
 """Grid of ``rollout.memory_fraction``."""
+NEAR = 0.01
+"""Difference in cost that the estimates cannot tell."""
 NOTHING = 0.001
 """Share of a step's time that a larger engine share must gain to be worth it."""
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -110,7 +112,8 @@ def search(step: PlannedStep, world: int | None = None, count: int = 5) -> list[
     slack: least GPU-seconds a step first.
 
     Beside the layout it varies recomputation and the micro-batch (the recipe's, or one longest sequence);
-    of the engine's share it takes the smallest that costs no time. Near ones may trade places.
+    of the engine's share it takes the smallest that costs no time. Among layouts that cost the same but for
+    ``NEAR`` the one with fewer pipeline chunks comes first.
     """
     world = world or step.layout.world
     config, node = step.config, step.layout.gpus_per_node
@@ -123,7 +126,14 @@ def search(step: PlannedStep, world: int | None = None, count: int = 5) -> list[
                 planned = with_largest_share(replanned(step, changes, world))
                 if planned:
                     found.append((changes, planned))
-    found.sort(key=lambda pair: (gpu_seconds(pair[1]), -pair[1].memory.margin))
+    least = min((gpu_seconds(planned) for _, planned in found), default=0.0)
+
+    def rank(pair: tuple[dict[str, Any], PlannedStep]) -> tuple[int, int, float, int]:
+        planned, cost = pair[1], gpu_seconds(pair[1])
+        chunks = planned.layout.pp * planned.layout.vpp
+        return int((cost / least - 1) / NEAR), chunks, cost, -planned.memory.margin
+
+    found.sort(key=rank)
     proposals = []
     for changes, planned in _distinct(found, count):
         smallest = with_smallest_share(planned)

@@ -6,7 +6,7 @@ Backward is twice the forward, full recomputation one forward more (Korthikanti 
 
 from igrpo_mcore.config.schema import Config, Recompute
 from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
-from igrpo_mcore.planning.collectives import gather_seconds, link_rate, reduce_seconds
+from igrpo_mcore.planning.collectives import gather_seconds, link_peak, reduce_seconds, send_seconds
 from igrpo_mcore.planning.efficiency import Efficiency
 from igrpo_mcore.planning.flops import forward_flops, head_flops
 from igrpo_mcore.planning.gpus import GPU
@@ -31,12 +31,12 @@ def tensor_parallel_seconds(
     (Korthikanti et al., section 4.2.2); without, one all-reduce each way.
     """
     a, tp = model.architecture, layout.tp
-    rate = link_rate(gpu, tp, layout.gpus_per_node, efficiency)
+    peak = link_peak(gpu, tp, layout.gpus_per_node)
     size, layers = tokens * a.hidden * itemsize(a), a.layers / layout.pp
     if layout.sp:
-        gather = gather_seconds(size, tp, rate, efficiency)
+        gather = gather_seconds(size, tp, peak, efficiency)
         return 2 * layers * gather, 3 * layers * gather
-    reduce = reduce_seconds(size, tp, rate, efficiency)
+    reduce = reduce_seconds(size, tp, peak, efficiency)
     return layers * reduce, layers * reduce
 
 
@@ -48,16 +48,16 @@ def pipeline_seconds(
         return 0.0
     a = model.architecture
     neighbours = layout.tp * layout.dp + 1  # ranks of two stages are that far apart
-    rate = link_rate(gpu, neighbours, layout.gpus_per_node, efficiency)
+    peak = link_peak(gpu, neighbours, layout.gpus_per_node)
     size = tokens * a.hidden * itemsize(a) / (layout.tp if layout.sp else 1)
-    return layout.vpp * (size / rate + efficiency.collective_s)
+    return layout.vpp * send_seconds(size, peak, efficiency)
 
 
 def gradient_seconds(trainer: TrainerBytes, layout: Layout, gpu: GPU, efficiency: Efficiency) -> float:
     """Reduce-scatter of the fp32 gradients and all-gather of the parameters, once an update."""
-    rate = link_rate(gpu, layout.world, layout.gpus_per_node, efficiency)
+    peak = link_peak(gpu, layout.world, layout.gpus_per_node)
     sizes = (trainer.gradients, trainer.parameters)
-    return sum(gather_seconds(size, layout.dp, rate, efficiency) for size in sizes)
+    return sum(gather_seconds(size, layout.dp, peak, efficiency) for size in sizes)
 
 
 def optimizer_seconds(trainer: TrainerBytes, gpu: GPU, efficiency: Efficiency) -> float:

@@ -29,9 +29,9 @@ class Efficiency:
     """What a collective that reaches ``link`` takes besides. Assumed."""
     optimizer_bandwidth: float = 0.70
     """Share of the memory bandwidth in elementwise passes (optimizer, copies). Assumed."""
-    host_copy: float = 0.15
-    """Share of the host link in copies tensor by tensor from pageable memory. Assumed."""
-    tensor_s: float = 0.011
+    host_copy: float = 0.70
+    """Share of the host link in copies of page-locked memory. Assumed."""
+    tensor_s: float = 0.012
     """Handing one tensor to vLLM in a refit: names, messages, its loader. Fitted."""
     wake_s: float = 1.0
     """vLLM's wake-up; its sleep-mode article measures 0.8 to 2.6 s at level 2."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from igrpo_mcore.config.schema import Config
+from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.gpus import GIB, GPU
 from igrpo_mcore.planning.parameters import engine_weight_bytes
-from igrpo_mcore.policy.architecture import Architecture
 
 GRAPHS_BYTES = int(0.7 * GIB)
 """CUDA graphs of one engine rank; vLLM profiles them at start and takes them off the KV cache. Assumed."""

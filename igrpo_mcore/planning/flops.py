@@ -1,9 +1,9 @@
 """FLOPs of a forward pass: 2 a parameter and token for the matrix products, attention over half the
 sequence (causal), the state-space dual form for Mamba (arXiv 2405.21060, section 6)."""
 
+from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.planning.activations import SCAN_CHUNK
 from igrpo_mcore.planning.catalogue import PlannedModel
-from igrpo_mcore.policy.architecture import Architecture
 
 
 def body_parameters(model: PlannedModel) -> int:

@@ -1,6 +1,7 @@
 """What a run spends beside sampling and training: refit, sleep, rewards, checkpoints, its start."""
 
 from igrpo_mcore.config.schema import Config
+from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.collectives import link_peak, send_seconds
 from igrpo_mcore.planning.efficiency import Efficiency
@@ -48,9 +49,9 @@ def reference_seconds(model: PlannedModel, layout: Layout, gpu: GPU, efficiency:
 
 
 def reward_seconds(config: Config, layout: Layout, efficiency: Efficiency) -> float:
-    """Both stages' completions on the fullest engine, shared by its workers."""
-    rollout, prompts = config.rollout, -(-config.train.prompts_per_step // layout.engines)
-    completions = prompts * (rollout.num_drafts + rollout.num_refinements)
+    """All stages' completions on the fullest engine, shared by its workers."""
+    prompts = -(-config.train.prompts_per_step // layout.engines)
+    completions = prompts * sum(stage.num_samples for stage in stages_of(config.rollout))
     return completions * efficiency.reward_s / (config.reward.workers or REWARD_WORKERS)
 
 

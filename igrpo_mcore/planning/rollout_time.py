@@ -1,6 +1,7 @@
 """Seconds of one sampling stage on the fullest engine."""
 
 from igrpo_mcore.config.schema import Config
+from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.collectives import link_peak, reduce_seconds
 from igrpo_mcore.planning.decoding import decode
@@ -10,7 +11,6 @@ from igrpo_mcore.planning.flops import body_parameters, forward_flops, head_flop
 from igrpo_mcore.planning.gpus import GPU
 from igrpo_mcore.planning.layout import Layout
 from igrpo_mcore.planning.workload import RolloutStage
-from igrpo_mcore.policy.architecture import Architecture
 
 
 def engine_reduce_seconds(

@@ -15,8 +15,8 @@ SLACK = 0.10
 """Share of the GPU that a proposal leaves free beyond what is planned."""
 SHARE_STEP = 0.05
 """Grid of ``rollout.memory_fraction``."""
-NEAR = 0.01
-"""Difference in cost that the estimates cannot tell."""
+NEAR = 0.05
+"""Difference in cost that the estimates cannot tell: about what they miss published runs by."""
 NOTHING = 0.001
 """Share of a step's time that a larger engine share must gain to be worth it."""
 _SIZES = (1, 2, 4, 8, 16, 32, 64)

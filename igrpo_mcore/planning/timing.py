@@ -24,7 +24,8 @@ from igrpo_mcore.planning.workload import Lengths, rollout_stages
 
 @dataclass(frozen=True)
 class TimePlan:
-    """Seconds of a step by phase, named as the run's ``time/<name>_s``; ``logprobs`` are the policy's and
+    """Seconds of a step by phase, named as the run's ``time/<name>_s``; ``refinements`` is the last
+    stage whatever its name, ``logprobs`` are the policy's and
     the reference's. ``checkpoint`` is a save's share of a step, beside ``step``; ``start`` is once a job.
     """
 
@@ -64,10 +65,10 @@ def time_plan(
     efficiency: Efficiency,
 ) -> TimePlan:
     """Seconds by phase at the given mean lengths."""
-    sampled = {
-        stage.name: rollout_seconds(model, config, layout, gpu, engine, stage, efficiency)
+    *drafts, last = (
+        rollout_seconds(model, config, layout, gpu, engine, stage, efficiency)
         for stage in rollout_stages(config, lengths)
-    }
+    )
     update, forward = update_seconds(model, config, layout, gpu, lengths, efficiency)
     # with one update and no correction old log-probs are computed only where the parity gate is due
     needed = config.train.updates_per_step > 1 or config.objective.correction != Correction.none
@@ -75,8 +76,8 @@ def time_plan(
     if config.objective.kl_coef:
         logprobs += forward + reference_seconds(model, layout, gpu, efficiency)
     return TimePlan(
-        drafts=sampled.get("drafts", 0.0),
-        refinements=sampled["refinements"],
+        drafts=sum(drafts),
+        refinements=last,
         rewards=reward_seconds(config, layout, efficiency),
         sleep=sleep_seconds(config, gpu, engine, efficiency),
         logprobs=logprobs,

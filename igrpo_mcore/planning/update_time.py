@@ -79,8 +79,10 @@ def update_seconds(
     """
     work = update_of(config, lengths, layout.dp)
     rate = layout.world * gpu.tflops_bf16 * 1e12 * efficiency.update_flops
-    forward = forward_flops(model, work.tokens_per_step, work.head_rows_per_step, work.mean_length) / rate
     head = head_flops(model, work.head_rows_per_step) / rate
+    body = forward_flops(model, work.tokens_per_step, 0, work.mean_length) / rate
+    # the last stage has the head besides, and the others wait for it
+    forward = body + layout.pp * head
     # of one rank: every micro-batch of the step, at its mean length
     batches = work.count * config.train.mini_batches
     tokens = work.tokens_per_step / (batches * layout.dp)
@@ -88,7 +90,7 @@ def update_seconds(
     there, back = (
         batches * (part + hand) for part in tensor_parallel_seconds(model, layout, gpu, tokens, efficiency)
     )
-    again = forward - head + there if config.model.recompute == Recompute.full else 0.0
+    again = body + there if config.model.recompute == Recompute.full else 0.0
     # Narayanan et al., arXiv 2104.04473, section 2.2: (p - 1) / (v m) of the ideal time
     bubble = 1 + (layout.pp - 1) / (layout.vpp * work.count)
     trainer = fullest_trainer(model, layout)

@@ -13,8 +13,8 @@ PLAN_FILE = "plan.json"
 # planned phase -> the run's own names of it
 _SECONDS = {
     "drafts": ("drafts",),
-    "refinements": ("refinements",),
-    "rewards": ("draft_rewards", "refinement_rewards"),
+    "refinements": ("refinements", "completions"),
+    "rewards": ("drafts_rewards", "refinements_rewards", "completions_rewards"),
     "sleep": ("sleep",),
     "logprobs": ("logprobs", "ref_logprobs"),
     "update": ("update",),

@@ -230,11 +230,33 @@ def plan(
     gpus_per_node: Annotated[int, typer.Option(help="GPUs a node.")] = 8,
     search: Annotated[bool, typer.Option(help="Propose the best layouts for that many GPUs.")] = False,
     json: Annotated[bool, typer.Option(help="Print JSON.")] = False,
+    completion_tokens: Annotated[
+        int | None, typer.Option(help="Mean length of completions; none: half their budget.")
+    ] = None,
+    efficiency: Annotated[
+        float | None, typer.Option(help="Share of the peak FLOP/s that the trainer reaches.")
+    ] = None,
+    problems: Annotated[
+        int | None, typer.Option(help="Problems of an epoch; none: those of the recipe's data, if known.")
+    ] = None,
 ) -> None:
     """Say what each phase of a step needs and takes, and whether it fits, before submitting."""
     from igrpo_mcore.planning.command import run_plan
 
-    raise SystemExit(run_plan(recipe, overrides, gpu, nodes, gpus_per_node, search, json))
+    raise SystemExit(
+        run_plan(
+            recipe,
+            overrides,
+            gpu,
+            nodes,
+            gpus_per_node,
+            search,
+            json,
+            completion_tokens,
+            efficiency,
+            problems,
+        )
+    )
 
 
 @app.command()

@@ -3,8 +3,8 @@
 The lists follow Korthikanti et al. (arXiv 2205.05198, section 4: what each operation of a
 transformer layer stores; table 2: how tensor and sequence parallelism divide it), adapted to what
 the policy really runs: flash attention (no T x T matrix; query, key, value, output and one fp32
-log-sum-exp a head), grouped queries, RMSNorm, no dropout and no masks, SwiGLU or squared ReLU
-without fusion, rotary embeddings without fusion, and Mamba-2 (mamba_ssm's
+log-sum-exp a head), grouped queries, RMSNorm, no dropout and no masks, fused SwiGLU or squared ReLU
+without fusion, fused rotary embeddings, and Mamba-2 (mamba_ssm's
 ``MambaSplitConv1dScanCombinedFn`` saves the packed projection and the scan's output, and recomputes
 the rest). ``Kernels.torch`` lists what the PyTorch stand-ins of a machine without a GPU keep in
 place of it, so that a test can compare with what autograd saves there.
@@ -13,14 +13,16 @@ place of it, so that a test can compare with what autograd saves there.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from igrpo_mcore.policy.architecture import Architecture
+from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.planning.catalogue import itemsize
 
 SCAN_CHUNK = 128
 """Tokens a dense block of the Mamba scan (``MambaMixer``'s default chunk_size)."""
 
 
 class Kernels(StrEnum):
-    """Whose norm and attention run: Transformer Engine's and flash attention, or PyTorch's."""
+    """Whose norm, attention, SwiGLU and rotary embedding run: Transformer Engine's, flash attention and
+    Megatron's fused kernel, or PyTorch's."""
 
     fused = "fused"
     torch = "torch"
@@ -36,7 +38,7 @@ class Shape:
 
     @property
     def b(self) -> int:
-        return 4 if self.architecture.dtype == "float32" else 2
+        return itemsize(self.architecture)
 
     @property
     def hidden(self) -> float:
@@ -80,7 +82,8 @@ def attention(shape: Shape, kernels: Kernels) -> Saved:
     saved["qkv input"] = b * shape.hidden
     saved["qkv output"] = b * (q + 2 * k)
     if a.rope_theta is not None:
-        saved["rotary cos and sin of q and k"] = 4 * b * a.head_dim
+        if kernels == Kernels.torch:
+            saved["rotary cos and sin of q and k"] = 4 * b * a.head_dim
         saved["rotated q and k"] = b * (q + k)
     elif a.heads > a.kv_heads:
         saved["query copy"] = b * q  # heads of several groups are not contiguous in the QKV output
@@ -104,10 +107,11 @@ def mlp(shape: Shape, kernels: Kernels) -> Saved:
     saved = _norm(shape, kernels)
     saved["fc1 input"] = b * shape.hidden
     if shape.architecture.gated_mlp:
-        # megatron.core MLP.glu without bias_activation_fusion: silu(gate), and linear + offset as a copy
         saved["fc1 output"] = 2 * b * f
-        saved["silu of the gate"] = b * f
-        saved["linear part"] = b * f
+        if kernels == Kernels.torch:
+            # megatron.core MLP.glu without bias_activation_fusion: silu(gate), and linear + offset as a copy
+            saved["silu of the gate"] = b * f
+            saved["linear part"] = b * f
     else:
         saved["relu of fc1"] = b * f
     saved["fc2 input"] = b * f

@@ -78,6 +78,11 @@ class PlannedModel:
     table: Table
 
 
+def itemsize(architecture: Architecture) -> int:
+    """Bytes of a parameter or activation."""
+    return 4 if architecture.dtype == "float32" else 2
+
+
 def planned_model(path: str, dtype: str) -> PlannedModel:
     """The model of ``model.path``: a folder or cached hub id as it is, else the catalogue, else the hub.
 

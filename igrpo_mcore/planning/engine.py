@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 
 from igrpo_mcore.config.schema import Config
-from igrpo_mcore.planning.catalogue import PlannedModel
+from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.gpus import GIB, GPU
 from igrpo_mcore.planning.parameters import engine_weight_bytes
-from igrpo_mcore.policy.architecture import Architecture
 
 GRAPHS_BYTES = int(0.7 * GIB)
 """CUDA graphs of one engine rank; vLLM profiles them at start and takes them off the KV cache. Assumed."""
 
 _BLOCK_TOKENS = 16
+MAMBA_PAGES = 3
+"""Pages of a sequence in each Mamba layer, prefix caching being on: the state at the last block and the
+running one, and one that a prefill leaves (``MambaSpec.max_memory_usage_bytes``, mode "align")."""
 
 
 @dataclass(frozen=True)
@@ -35,31 +38,29 @@ class EngineBytes:
         return self.kv_cache < self.sequence_bytes
 
 
-def _itemsize(architecture: Architecture) -> int:
-    return 4 if architecture.dtype == "float32" else 2
-
-
 def kv_bytes_per_token(architecture: Architecture, tp: int) -> int:
     """Keys and values of all attention layers on one engine rank; heads are replicated beyond."""
     heads = max(1, architecture.kv_heads // tp)
-    return architecture.pattern.count("*") * 2 * heads * architecture.head_dim * _itemsize(architecture)
+    return architecture.pattern.count("*") * 2 * heads * architecture.head_dim * itemsize(architecture)
 
 
 def state_bytes(architecture: Architecture, tp: int) -> int:
-    """Mamba state of one sequence on one engine rank: convolution window and SSM state of all layers
-    (``MambaStateShapeCalculator.mamba2_state_shape``, in the model's type)."""
+    """Mamba state of one sequence on one engine rank: of all layers the convolution window in the model's
+    type and the SSM state in fp32 (``MambaStateShapeCalculator.mamba2_state_shape``;
+    ``NemotronHForCausalLMConfig.DEFAULT_MAMBA_SSM_CACHE_DTYPE``)."""
     m = architecture.mamba
     if m is None:
         return 0
     groups = -(-m.groups // tp) * tp
-    mixed = (m.heads * m.head_dim + 2 * groups * m.state_dim) // tp
-    one = mixed * 3 + m.heads // tp * m.head_dim * m.state_dim
-    return architecture.pattern.count("M") * one * _itemsize(architecture)
+    window = (m.heads * m.head_dim + 2 * groups * m.state_dim) // tp * 3
+    state = m.heads // tp * m.head_dim * m.state_dim
+    return architecture.pattern.count("M") * (window * itemsize(architecture) + state * 4)
 
 
 def sequence_bytes(architecture: Architecture, tp: int, tokens: int) -> int:
     """Cache of one sequence. With Mamba layers vLLM makes pages of attention and Mamba layers equally
-    large (``_align_hybrid_block_size``), so an attention page holds a Mamba state's worth of tokens."""
+    large (``_align_hybrid_block_size``), so an attention page holds a Mamba state's worth of tokens; and
+    a Mamba layer has ``MAMBA_PAGES``."""
     if architecture.mamba is None:
         blocks = -(-tokens // _BLOCK_TOKENS)
         return blocks * _BLOCK_TOKENS * kv_bytes_per_token(architecture, tp)
@@ -67,14 +68,21 @@ def sequence_bytes(architecture: Architecture, tp: int, tokens: int) -> int:
     page = state_bytes(architecture, tp) // mamba_layers
     token = kv_bytes_per_token(architecture, tp) // max(1, attention_layers)
     block = -(-page // max(1, token) // _BLOCK_TOKENS) * _BLOCK_TOKENS if attention_layers else 1
-    pages = mamba_layers + attention_layers * -(-tokens // block)
+    pages = MAMBA_PAGES * mamba_layers + attention_layers * -(-tokens // block)
     return pages * max(page, block * token)
+
+
+def cache_tokens(architecture: Architecture, tp: int, kv_cache: int) -> tuple[int, int]:
+    """(tokens that a cache of ``kv_cache`` bytes holds, tokens' worth that a sequence takes besides: its
+    Mamba states)."""
+    token = kv_bytes_per_token(architecture, tp)
+    return max(0, kv_cache) // token, sequence_bytes(architecture, tp, 0) // token
 
 
 def activation_bytes(architecture: Architecture, config: Config, gpu: GPU) -> int:
     """Peak of vLLM's profiling pass: ``max_num_batched_tokens`` rows through the widest layer, and the
     gathered fp32 logits of all sequences with their log-softmax and its copy (processed_logprobs)."""
-    a, tp, b = architecture, config.rollout.tp, _itemsize(architecture)
+    a, tp, b = architecture, config.rollout.tp, itemsize(architecture)
     widths = [
         (3 if a.gated_mlp else 2) * a.ffn_hidden,
         2 * (a.heads + a.kv_heads) * a.head_dim,

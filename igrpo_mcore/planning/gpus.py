@@ -1,4 +1,4 @@
-"""GPUs that a plan can be made for, and the efficiencies that its times assume."""
+"""GPUs that a plan can be made for."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,11 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class GPU:
-    """One accelerator. Rates are peaks of the data sheet; ``Efficiency`` says how much is reached.
+    """One accelerator. Rates are peaks of the data sheet; ``Efficiency`` says what of them is reached.
 
     ``memory_gib`` is what torch reports as total (its out-of-memory message), less than the data
-    sheet says. ``nvlink_gb_s`` and ``network_gb_s`` are GB/s of one GPU in one direction;
+    sheet says. ``nvlink_gb_s`` and ``network_gb_s`` are GB/s of one GPU in one direction,
+    as ``host_gb_s`` (PCIe);
     ``engine_prefill_tokens`` is vLLM 0.32's default ``max_num_batched_tokens`` on it.
     """
 
@@ -22,6 +23,7 @@ class GPU:
     memory_gb_s: float
     nvlink_gb_s: float
     network_gb_s: float
+    host_gb_s: float
     engine_prefill_tokens: int
     device_names: tuple[str, ...]
 
@@ -30,32 +32,17 @@ class GPU:
         return int(self.memory_gib * GIB)
 
 
-# NVIDIA data sheets, SXM versions, dense bf16; network: HDR 200 Gb/s for A100, NDR 400 Gb/s since
+# NVIDIA data sheets, SXM versions, dense bf16; network: HDR 200 Gb/s for A100, NDR 400 Gb/s since;
+# host link: PCIe 4.0 x16 for A100, 5.0 x16 since
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        GPU("a100-80g", 79.1, 312, 2039, 300, 25, 8192, ("A100-SXM4-80GB", "A100 80GB")),
-        GPU("h100-80g", 79.1, 989, 3350, 450, 50, 16384, ("H100 80GB",)),
-        GPU("h200", 139.8, 989, 4800, 450, 50, 16384, ("H200",)),
-        GPU("b200", 178.3, 2250, 7670, 900, 50, 16384, ("B200",)),
+        GPU("a100-80g", 79.1, 312, 2039, 300, 25, 32, 8192, ("A100-SXM4-80GB", "A100 80GB")),
+        GPU("h100-80g", 79.1, 989, 3350, 450, 50, 64, 16384, ("H100 80GB",)),
+        GPU("h200", 139.8, 989, 4800, 450, 50, 64, 16384, ("H200",)),
+        GPU("b200", 178.3, 2250, 7670, 900, 50, 64, 16384, ("B200",)),
     )
 }
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """Shares of the peak that a plan's times assume: round numbers of ours, not measurements.
-
-    ``decode_step_s`` is the time of one decoding step that no byte or FLOP explains (scheduler,
-    launches, all-reduces of short vectors).
-    """
-
-    update_flops: float = 0.35
-    prefill_flops: float = 0.45
-    decode_bandwidth: float = 0.60
-    link: float = 0.70
-    optimizer_bandwidth: float = 0.70
-    decode_step_s: float = 0.006
 
 
 def gpu_named(name: str) -> GPU:

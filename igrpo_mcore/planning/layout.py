@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from igrpo_mcore.config.schema import Config
-from igrpo_mcore.policy.architecture import Architecture, check_layout, pipeline_pattern
+from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.policy.architecture import check_layout, pipeline_pattern
 
 
 @dataclass(frozen=True)

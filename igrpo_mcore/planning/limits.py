@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.planning.plan import PlannedStep, changed, planned_step
 
 TOKEN_STEP = 256
@@ -35,6 +36,7 @@ def replanned(step: PlannedStep, changes: dict, world: int | None = None) -> Pla
         world=world or step.layout.world,
         gpus_per_node=step.layout.gpus_per_node,
         lengths=step.lengths,
+        efficiency=step.efficiency,
         exact_refit=not moved,
     )
 
@@ -52,7 +54,7 @@ def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int | None:
 def micro_batch_limit(step: PlannedStep) -> int | None:
     """Tokens, a multiple of 256; at most what a rank is given a mini-batch, at full length."""
     rollout, train = step.config.rollout, step.config.train
-    group = rollout.num_refinements + rollout.num_drafts
+    group = sum(stage.num_samples for stage in stages_of(rollout))
     longest = rollout.longest_sequence
     whole = train.prompts_per_step // train.mini_batches * group * longest // step.layout.dp
     found = _largest(

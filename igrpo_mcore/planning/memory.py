@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from igrpo_mcore.config.schema import Config, Recompute
 from igrpo_mcore.planning import activations as act
-from igrpo_mcore.planning.catalogue import PlannedModel
+from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.engine import EngineBytes, engine_bytes
 from igrpo_mcore.planning.gpus import GIB, GPU
 from igrpo_mcore.planning.layout import Layout, Stage, stages_of
@@ -211,9 +211,9 @@ def memory_plan(
 
 
 def _largest_module(model: PlannedModel, tp: int) -> int:
-    itemsize = 4 if model.architecture.dtype == "float32" else 2
+    each = itemsize(model.architecture)
     tensors = model.table.tensors
-    return max(sum(tensors[n].numel for n in group) for group in model.table.groups) * itemsize // tp
+    return max(sum(tensors[n].numel for n in group) for group in model.table.groups) * each // tp
 
 
 def _problem(config: Config, engine: EngineBytes) -> str | None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from igrpo_mcore.planning.catalogue import PlannedModel
+from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.layout import Layout, Stage, stages_of
 from igrpo_mcore.policy.architecture import padded_vocab_size
 from igrpo_mcore.weights.rules import Rule
@@ -79,7 +79,7 @@ def held_by_stage(model: PlannedModel, layout: Layout, stage: Stage) -> list[Rul
 @cache
 def stage_parameters(model: PlannedModel, layout: Layout, stage: Stage) -> tuple[Parameter, ...]:
     """The parameters of each tensor-parallel rank of a stage (all ranks hold equal shapes)."""
-    itemsize = 4 if model.architecture.dtype == "float32" else 2
+    each = itemsize(model.architecture)
     rows = padded_vocab_size(model.architecture, layout.tp) // layout.tp
     found = []
     for rule in held_by_stage(model, layout, stage):
@@ -88,7 +88,7 @@ def stage_parameters(model: PlannedModel, layout: Layout, stage: Stage) -> tuple
             padding = rows * layout.tp - rule.tensors[0].shape[0]
             shape = (rows, *shape[1:])
         shared = model.table.tied and layout.pp > 1 and rule.param in (EMBEDDING, OUTPUT)
-        bytes_each = 4 if rule.param.endswith(_FP32_SUFFIXES) else itemsize
+        bytes_each = 4 if rule.param.endswith(_FP32_SUFFIXES) else each
         layer = _LAYER.match(rule.param)
         if layer:
             chunk = next(i for i, layers in enumerate(stage.chunks) if int(layer[1]) in layers)
@@ -167,13 +167,13 @@ def largest_weight_gradient(model: PlannedModel, layout: Layout, stage: Stage) -
 @cache
 def engine_weight_bytes(model: PlannedModel, rollout_tp: int) -> int:
     """Weights of the fullest rank of a rollout engine, bytes (replicated key-value heads included)."""
-    itemsize = 4 if model.architecture.dtype == "float32" else 2
+    each = itemsize(model.architecture)
 
     def held(rank: int) -> int:
         total = 0
         for tensor in model.table.tensors.values():
             along = sum(run.length for run in tensor.engine_runs(rank, rollout_tp))
-            size = 4 if tensor.keep_dtype else itemsize
+            size = 4 if tensor.keep_dtype else each
             total += tensor.numel // tensor.shape[tensor.dim] * along * size
         return total
 

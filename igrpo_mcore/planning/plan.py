@@ -6,7 +6,8 @@ from typing import Any
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.planning.catalogue import PlannedModel, planned_model
-from igrpo_mcore.planning.gpus import GPU, Efficiency, gpu_named
+from igrpo_mcore.planning.efficiency import Efficiency
+from igrpo_mcore.planning.gpus import GPU, gpu_named
 from igrpo_mcore.planning.layout import Layout, default_world, layout_of
 from igrpo_mcore.planning.memory import MemoryPlan, memory_plan
 from igrpo_mcore.planning.refit import bounded_refit, planned_refit
@@ -25,6 +26,7 @@ class PlannedStep:
     gpu: GPU
     layout: Layout
     lengths: Lengths
+    efficiency: Efficiency
     memory: MemoryPlan
     time: TimePlan
 
@@ -59,11 +61,12 @@ def planned_step(
     world = world or default_world(config, gpus_per_node)
     layout = layout_of(config, model.architecture, world, gpus_per_node)
     lengths = lengths or assumed_lengths(config)
+    efficiency = efficiency or Efficiency()
     exact = exact_refit and world <= EXACT_REFIT_RANKS
     refit = (planned_refit if exact else bounded_refit)(model, layout, config.rollout.push_bucket_bytes)
     memory = memory_plan(model, config, layout, gpu, lengths, refit)
-    time = time_plan(model, config, layout, gpu, memory.engine, lengths, refit, efficiency or Efficiency())
-    return PlannedStep(config, model, gpu, layout, lengths, memory, time)
+    time = time_plan(model, config, layout, gpu, memory.engine, lengths, refit, efficiency)
+    return PlannedStep(config, model, gpu, layout, lengths, efficiency, memory, time)
 
 
 def changed(config: Config, changes: dict[str, Any]) -> Config:

@@ -6,7 +6,7 @@ from functools import cache
 
 import torch
 
-from igrpo_mcore.planning.catalogue import PlannedModel
+from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.layout import Layout, stages_of
 from igrpo_mcore.planning.parameters import engine_weight_bytes, held_by_stage, stage_parameters
 from igrpo_mcore.weights.holdings import Holding
@@ -29,10 +29,10 @@ def bounded_refit(model: PlannedModel, layout: Layout, bucket_bytes: int) -> Ref
     One that is larger than a bucket has a bucket of its own, beside that of its neighbour.
     """
     tensors = model.table.tensors
-    itemsize = 4 if model.architecture.dtype == "float32" else 2
+    each = itemsize(model.architecture)
     modules = (sum(tensors[n].numel for n in group) for group in model.table.groups)
-    buckets = [max(3 * numel * itemsize // layout.rollout_tp, bucket_bytes) for numel in modules]
-    kept = sum(tensor.numel * itemsize for tensor in tensors.values() if tensor.padded_by_engine)
+    buckets = [max(3 * numel * each // layout.rollout_tp, bucket_bytes) for numel in modules]
+    kept = sum(tensor.numel * each for tensor in tensors.values() if tensor.padded_by_engine)
     moved = layout.world * engine_weight_bytes(model, layout.rollout_tp)
     return Refit(moved, max(map(sum, itertools.pairwise(buckets))) + kept)
 
@@ -41,7 +41,7 @@ def bounded_refit(model: PlannedModel, layout: Layout, bucket_bytes: int) -> Ref
 def planned_refit(model: PlannedModel, layout: Layout, bucket_bytes: int) -> Refit:
     """Run the run's own reshard planner on the layout's metadata."""
     stages = stages_of(model.architecture, layout)
-    itemsize = torch.float32 if model.architecture.dtype == "float32" else torch.bfloat16
+    dtype = torch.float32 if model.architecture.dtype == "float32" else torch.bfloat16
     held: list[dict[str, Holding]] = []
     for rank in range(layout.world):
         tp_rank, index = layout.coordinates(rank)
@@ -51,8 +51,8 @@ def planned_refit(model: PlannedModel, layout: Layout, bucket_bytes: int) -> Ref
         for rule in held_by_stage(model, layout, stage):
             parameter = parameters[rule.param]
             length = parameter.shape[rule.dim] if rule.dim is not None else 0
-            dtype = torch.float32 if parameter.bytes_each == 4 else itemsize
-            holdings[rule.param] = Holding(tuple(rule.segments(tp_rank, layout.tp, length)), dtype)
+            own = torch.float32 if parameter.bytes_each == 4 else dtype
+            holdings[rule.param] = Holding(tuple(rule.segments(tp_rank, layout.tp, length)), own)
         held.append(holdings)
-    plan = plan_push(model.table, held, 0, wanted_by_engines(layout.rollout_tp), bucket_bytes, itemsize)
+    plan = plan_push(model.table, held, 0, wanted_by_engines(layout.rollout_tp), bucket_bytes, dtype)
     return Refit(plan.bytes_moved, plan.extra_peak)

@@ -1,7 +1,7 @@
 """A plan for the eye (bars against the GPU's memory) and for programs (JSON)."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -9,10 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from igrpo_mcore.planning.advice import Change
+from igrpo_mcore.planning.assumptions import assumptions, epoch_line
+from igrpo_mcore.planning.epoch import Epoch
 from igrpo_mcore.planning.gpus import GIB
 from igrpo_mcore.planning.limits import Limits
 from igrpo_mcore.planning.plan import PlannedStep
-from igrpo_mcore.planning.search import Proposal
+from igrpo_mcore.planning.search import SLACK, Proposal, gpu_seconds
 
 BAR_WIDTH = 50
 # part -> (letter, colour); letters keep a bar readable without colour
@@ -31,6 +33,20 @@ PARTS = {
     "logits": ("L", "bright_red"),
     "workspace": ("w", "bright_blue"),
 }
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is printed of a plan. ``changes`` are for one that does not fit; ``proposals`` none where
+    no search was asked for; ``epoch`` none where the number of problems is not known."""
+
+    recipe: str
+    step: PlannedStep
+    limits: Limits
+    changes: list[Change]
+    proposals: list[Proposal] | None
+    epoch: Epoch | None
+    notes: list[str]
 
 
 def gib(size: float) -> str:
@@ -80,11 +96,9 @@ def _parts(step: PlannedStep) -> Table:
 
 
 def _times(step: PlannedStep) -> Table:
-    time, lengths = step.time, step.lengths
-    table = Table(
-        title=f"A step, seconds (prompts of {lengths.prompt}, completions of {lengths.completion} tokens)"
-    )
-    values = asdict(time) | {"step": time.step}
+    time = step.time
+    table = Table(title="A step, seconds; beside it its share of the checkpoints")
+    values = time.phases | {"step": time.step, "checkpoint": time.checkpoint}
     for name in values:
         table.add_column(name, justify="right")
     table.add_row(*(f"{value:.1f}" for value in values.values()))
@@ -108,7 +122,7 @@ def _limits(found: Limits) -> Table:
 
 def _proposals(title: str, rows: list[tuple[list[str], PlannedStep]]) -> Table:
     table = Table(title=title)
-    for name in ("GPUs", "peak GiB", "free", "step s"):
+    for name in ("GPUs", "peak GiB", "free", "step s", "GPU-s"):
         table.add_column(name, justify="right")
     table.add_column("overrides", overflow="fold")
     for overrides, step in rows:
@@ -118,6 +132,7 @@ def _proposals(title: str, rows: list[tuple[list[str], PlannedStep]]) -> Table:
             gib(memory.peak.total),
             gib(memory.margin),
             f"{step.time.step:.0f}",
+            f"{gpu_seconds(step):.0f}",
             " ".join(overrides),
         )
     return table
@@ -132,51 +147,42 @@ def verdict(step: PlannedStep) -> str:
     return f"Fits: {peak}." if step.fits else f"Does not fit: {peak}, {gib(-memory.margin)} GiB over."
 
 
-def print_plan(
-    console: Console,
-    recipe: str,
-    step: PlannedStep,
-    found: Limits,
-    changes: list[Change],
-    proposals: list[Proposal] | None,
-    notes: list[str],
-) -> None:
+def print_plan(console: Console, report: Report) -> None:
     """The whole report; plain text where ``console`` is no terminal."""
+    step, proposals = report.step, report.proposals
     layout, model = step.layout, step.model
-    console.print(
-        f"{recipe}: {model.path}, {model.table.parameters / 1e9:.2f} B parameters ({model.source})",
-        highlight=False,
-    )
-    console.print(
+
+    def line(text: str, **options: Any) -> None:
+        console.print(text, highlight=False, **options)
+
+    line(f"{report.recipe}: {model.path}, {model.table.parameters / 1e9:.2f} B parameters ({model.source})")
+    line(
         f"{layout.nodes} x {min(layout.world, layout.gpus_per_node)} {step.gpu.name}: tp {layout.tp}, "
         f"pp {layout.pp}, vpp {layout.vpp}, dp {layout.dp}, sp {str(layout.sp).lower()}; "
-        f"{layout.engines} engines of tp {layout.rollout_tp}; recompute {step.config.model.recompute}",
-        highlight=False,
+        f"{layout.engines} engines of tp {layout.rollout_tp}; recompute {step.config.model.recompute}"
     )
-    for note in notes:
-        console.print(f"Note: {note}", highlight=False)
-    for table in (_phases(step), _parts(step), _times(step), _limits(found)):
+    for note in report.notes:
+        line(f"Note: {note}")
+    for table in (_phases(step), _parts(step), _times(step)):
         console.print(table)
-    console.print(verdict(step), style="green" if step.fits else "bold red", highlight=False)
+    line(epoch_line(report.epoch, layout.world))
+    for assumed in assumptions(step):
+        line(f"Assumed {assumed}.")
+    console.print(_limits(report.limits))
+    line(verdict(step), style="green" if step.fits else "bold red")
     if not step.fits:
-        rows = [(c.proposal.overrides(), c.step) for c in changes]
+        rows = [(c.proposal.overrides(), c.step) for c in report.changes]
         title = "What to change, each alone is enough"
         console.print(_proposals(title, rows) if rows else "No layout of up to 32 times the GPUs fits.")
     if proposals is not None:
         rows = [(p.overrides(), p.step) for p in proposals]
-        console.print(_proposals(f"Best layouts of {layout.world} GPUs", rows) if rows else "No layout fits.")
+        title = f"Cheapest layouts of {layout.world} GPUs that leave {SLACK:.0%} of the memory free"
+        console.print(_proposals(title, rows) if rows else "No layout fits.")
 
 
-def to_json(
-    recipe: str,
-    step: PlannedStep,
-    found: Limits,
-    changes: list[Change],
-    proposals: list[Proposal] | None,
-    notes: list[str],
-) -> str:
+def to_json(report: Report) -> str:
     """The same for programs; bytes and seconds."""
-    memory = step.memory
+    step, memory = report.step, report.step.memory
 
     def brief(overrides: list[str], planned: PlannedStep) -> dict[str, Any]:
         return {
@@ -185,10 +191,11 @@ def to_json(
             "peak_bytes": planned.memory.peak.total,
             "margin_bytes": planned.memory.margin,
             "step_s": planned.time.step,
+            "gpu_s": gpu_seconds(planned),
         }
 
     content: dict[str, Any] = {
-        "recipe": recipe,
+        "recipe": report.recipe,
         "model": {
             "path": step.model.path,
             "source": step.model.source,
@@ -205,11 +212,13 @@ def to_json(
             p.name: {"total_bytes": p.total, "stage": p.stage, "parts_bytes": p.parts} for p in memory.phases
         },
         "lengths": asdict(step.lengths),
+        "efficiency": asdict(step.efficiency),
         "seconds": asdict(step.time) | {"step": step.time.step},
-        "limits": asdict(found),
-        "notes": notes,
-        "changes": [brief(c.proposal.overrides(), c.step) for c in changes],
+        "epoch": asdict(report.epoch) if report.epoch else None,
+        "limits": asdict(report.limits),
+        "notes": report.notes,
+        "changes": [brief(c.proposal.overrides(), c.step) for c in report.changes],
     }
-    if proposals is not None:
-        content["search"] = [brief(p.overrides(), p.step) for p in proposals]
+    if report.proposals is not None:
+        content["search"] = [brief(p.overrides(), p.step) for p in report.proposals]
     return json.dumps(content, indent=2)

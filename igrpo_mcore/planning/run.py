@@ -1,7 +1,6 @@
 """The plan that a run leaves in its folder, to be read beside what it measured."""
 
 import os
-from dataclasses import asdict
 from typing import Any
 
 from igrpo_mcore import device
@@ -27,6 +26,6 @@ def plan_of_run(config: Config, world_size: int) -> dict[str, Any]:
         "measured_on": name or "a machine without a GPU",
         "comparable": found is not None,
         "fits": step.fits,
-        "seconds": {**asdict(step.time), "step": step.time.step},
+        "seconds": {**step.time.phases, "step": step.time.step},
         "gib": gib,
     }

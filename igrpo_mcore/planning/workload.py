@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from igrpo_mcore.config.schema import Config, Selection
+from igrpo_mcore.config.schema import Config
+from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.policy.packing import micro_batches, split_by_tokens
 
 
@@ -44,15 +45,14 @@ class MicroBatches:
 
 
 def rollout_stages(config: Config, lengths: Lengths) -> list[RolloutStage]:
-    """The stages of a step over all engines: drafts under q, refinements under q' (or one of N + G)."""
-    rollout, prompts = config.rollout, config.train.prompts_per_step
-    if rollout.selection == Selection.none:
-        samples = rollout.num_drafts + rollout.num_refinements
-        return [RolloutStage("refinements", prompts, samples, lengths.prompt, lengths.completion)]
-    second = min(rollout.longest_prompt, lengths.prompt + lengths.completion)
+    """The stages of a step over all engines: the first under q, later ones under q'."""
+    prompts, later = config.train.prompts_per_step, lengths.prompt + lengths.completion
+    later = min(config.rollout.longest_prompt, later)
     return [
-        RolloutStage("drafts", prompts, rollout.num_drafts, lengths.prompt, lengths.completion),
-        RolloutStage("refinements", prompts, rollout.num_refinements, second, lengths.completion),
+        RolloutStage(
+            stage.name, prompts, stage.num_samples, later if i else lengths.prompt, lengths.completion
+        )
+        for i, stage in enumerate(stages_of(config.rollout))
     ]
 
 
@@ -84,7 +84,7 @@ def largest_micro_batch(config: Config, tp: int) -> int:
     that is more, and never more than a whole mini-batch."""
     rollout = config.rollout
     longest = rollout.longest_sequence
-    groups = rollout.num_refinements + rollout.num_drafts  # drafts train too with draft_weight
+    groups = sum(s.num_samples for s in stages_of(rollout))  # drafts train too with draft_weight
     whole = config.train.prompts_per_step // config.train.mini_batches * groups * longest
     return -(-max(min(config.train.micro_batch_tokens, whole), longest) // tp) * tp
 

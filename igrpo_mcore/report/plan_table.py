@@ -14,6 +14,8 @@ PLAN_FILE = "plan.json"
 _SECONDS = {
     "drafts": ("drafts",),
     "refinements": ("refinements", "completions"),
+    "rewards": ("drafts_rewards", "refinements_rewards", "completions_rewards"),
+    "sleep": ("sleep",),
     "logprobs": ("logprobs", "ref_logprobs"),
     "update": ("update",),
     "push": ("push",),

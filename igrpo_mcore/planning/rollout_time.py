@@ -1,0 +1,79 @@
+"""Seconds of one sampling stage on the fullest engine."""
+
+from igrpo_mcore.config.schema import Config
+from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
+from igrpo_mcore.planning.collectives import link_peak, reduce_seconds
+from igrpo_mcore.planning.decoding import decode
+from igrpo_mcore.planning.efficiency import Efficiency
+from igrpo_mcore.planning.engine import EngineBytes, cache_tokens, kv_bytes_per_token, state_bytes
+from igrpo_mcore.planning.flops import body_parameters, forward_flops, head_flops, mixing_flops
+from igrpo_mcore.planning.gpus import GPU
+from igrpo_mcore.planning.layout import Layout
+from igrpo_mcore.planning.workload import RolloutStage
+
+
+def engine_reduce_seconds(
+    architecture: Architecture, rows: float, layout: Layout, gpu: GPU, efficiency: Efficiency
+) -> float:
+    """vLLM's all-reduces of a forward pass of ``rows`` tokens: one after the embedding and each layer."""
+    a, tp = architecture, layout.rollout_tp
+    peak = link_peak(gpu, tp, layout.gpus_per_node)
+    return (a.layers + 1) * reduce_seconds(rows * a.hidden * itemsize(a), tp, peak, efficiency)
+
+
+def prefill_seconds(
+    model: PlannedModel, tokens: float, length: float, layout: Layout, gpu: GPU, efficiency: Efficiency
+) -> float:
+    """``tokens`` of prompts of ``length``, in passes of ``gpu.engine_prefill_tokens``; bound by FLOPs."""
+    rate = layout.rollout_tp * gpu.tflops_bf16 * 1e12 * efficiency.prefill_flops
+    rows = min(tokens, gpu.engine_prefill_tokens)
+    reduces = engine_reduce_seconds(model.architecture, rows, layout, gpu, efficiency) * tokens / max(1, rows)
+    return forward_flops(model, tokens, tokens / length, length) / rate + reduces
+
+
+def decode_step_seconds(
+    model: PlannedModel,
+    sequences: float,
+    cached: float,
+    layout: Layout,
+    gpu: GPU,
+    engine: EngineBytes,
+    efficiency: Efficiency,
+) -> float:
+    """One decoding step: it reads the weights once and the cache of every running sequence, or its FLOPs
+    take longer; then its all-reduces and what no byte explains."""
+    a, tp = model.architecture, layout.rollout_tp
+    read = engine.weights + cached * kv_bytes_per_token(a, tp) + sequences * 2 * state_bytes(a, tp)
+    by_bytes = read / (gpu.memory_gb_s * 1e9 * efficiency.decode_bandwidth)
+    context = cached / sequences
+    flops = sequences * (2 * body_parameters(model) + mixing_flops(a, context)) + head_flops(model, sequences)
+    by_flops = flops / (tp * gpu.tflops_bf16 * 1e12 * efficiency.prefill_flops)
+    reduces = engine_reduce_seconds(a, sequences, layout, gpu, efficiency)
+    return max(by_bytes, by_flops) + reduces + efficiency.decode_step_s
+
+
+def rollout_seconds(
+    model: PlannedModel,
+    config: Config,
+    layout: Layout,
+    gpu: GPU,
+    engine: EngineBytes,
+    stage: RolloutStage,
+    efficiency: Efficiency,
+) -> float:
+    """Prefill (a prompt once for all its samples: prefix cache), then decoding."""
+    a, rollout, prompts = model.architecture, config.rollout, -(-stage.prompts // layout.engines)
+    room, besides = cache_tokens(a, layout.rollout_tp, engine.kv_cache)
+    schedule = decode(
+        prompts * stage.samples,
+        stage.prompt + besides,
+        stage.completion,
+        rollout.max_completion_tokens,
+        room,
+        rollout.max_concurrent_sequences,
+    )
+    cached = schedule.tokens - schedule.sequences * besides
+    step = decode_step_seconds(model, schedule.sequences, cached, layout, gpu, engine, efficiency)
+    filled = prompts * stage.prompt + schedule.recomputed
+    return prefill_seconds(model, filled, stage.prompt, layout, gpu, efficiency) + schedule.steps * step

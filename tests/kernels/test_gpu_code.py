@@ -1,117 +1,98 @@
-"""The kernels compiled for an H100/H200 (sm_90), which needs no GPU, and what that machine code shows."""
+"""The kernels compiled for an A100, an H100/H200 and a B200, which needs no GPU, and what that code shows."""
 
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
-import torch
-from igrpo_kernels.configs import TABLE, Tile
+from igrpo_kernels.configs import TABLE
 from igrpo_kernels.path import interpreted
 
-triton = pytest.importorskip("triton")
-pytestmark = pytest.mark.skipif(interpreted(), reason="the interpreter compiles nothing")
+pytest.importorskip("triton")
+if interpreted():
+    pytest.skip("the interpreter compiles nothing", allow_module_level=True)
 
-DTYPES = {"*bf16": torch.bfloat16, "*fp32": torch.float32}
-STATS = {
-    "target": "*i64", "weight": "*fp32", "stats": "*fp32", "T": "i32", "stride": "i32",
-    "vocab_start": "i32", "valid_columns": "i32", "inv_temperature": "fp32",
-}  # fmt: skip
-GRAD = {
-    "target": "*i64", "rows": "*fp32", "grads": "*fp32", "scale": "*fp32", "T": "i32",
-    "stride_out": "i32", "stride": "i32", "vocab_start": "i32", "valid_columns": "i32", "columns": "i32",
-    "inv_temperature": "fp32",
-}  # fmt: skip
+from igrpo_kernels import triton_kernels
+from igrpo_kernels.bench import compiled
+from igrpo_kernels.bench.compiled import ARCHITECTURES, Case
+from igrpo_kernels.bench.machine_code import compile_kernel, machine_code
+
 STEP = {
     "rows": "*fp32", "advantage": "*fp32", "weight": "*fp32", "old_logprob": "*fp32", "ref_logprob": "*fp32",
     "importance": "*fp32", "grads": "*fp32", "partials": "*fp32", "T": "i32", "low": "fp32", "high": "fp32",
     "dual_clip": "fp32", "kl_coef": "fp32", "entropy_coef": "fp32",
 }  # fmt: skip
+OURS = list(compiled.ours())
+# `make test` compiles for all of them
+EACH = [pytest.param(a, marks=[] if a == 90 else pytest.mark.slow) for a in ARCHITECTURES]
 
 
 @pytest.fixture(autouse=True)
-def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+def fresh_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "triton"))
 
 
-def compile_for_sm90(name: str, types: dict[str, str], constants: dict, warps: int = 4):
-    """The kernel with 16-byte aligned pointers and strides, as logits of a padded vocabulary have them."""
-    from igrpo_kernels import triton_kernels
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    kernel = getattr(triton_kernels, name)
-    names = kernel.arg_names
-    aligned = [n for n, kind in types.items() if kind.startswith("*") or n.startswith("stride")]
-    source = ASTSource(
-        fn=kernel,
-        signature={n: types.get(n, "constexpr") for n in names},
-        constexprs={(names.index(n),): value for n, value in constants.items()},
-        attrs={(names.index(n),): [["tt.divisibility", 16]] for n in aligned},
-    )
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
-
-
-def registers_and_stack(compiled, folder: Path) -> tuple[int, int]:
-    binary = folder / "kernel.cubin"
-    binary.write_bytes(compiled.asm["cubin"])
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    text = subprocess.run([tool, "-res-usage", binary], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"REG:(\d+) STACK:(\d+)", text)
-    return int(found[1]), int(found[2])
+@pytest.mark.parametrize("architecture", EACH)
+@pytest.mark.parametrize("case", OURS, ids=lambda case: case.name)
+def test_the_large_kernels_spill_nothing_and_move_each_logit_once(case: Case, architecture: int) -> None:
+    kernel = case.compiled(architecture)
+    code = machine_code(kernel)
+    assert code.stack == 0
+    # three programs fit a multiprocessor of 65,536 registers and 163 KiB (A100) of shared memory
+    assert 3 * 32 * case.warps * code.registers <= 65_536
+    assert 3 * code.shared <= 163 * 1024
+    # 16 bytes at a time, asynchronously
+    assert re.search(r"cp\.async\.cg\.shared\.global[^;]*, 0x10", kernel.asm["ptx"])
+    moved, instructions = case.an_element(code)
+    is_backward = case.kernel is triton_kernels.logits_grad_kernel
+    if is_backward:
+        assert re.search(r"st\.global[^;]*\.v4", kernel.asm["ptx"])
+    assert moved == case.itemsize * (2 if is_backward else 1)
+    assert instructions <= 14
 
 
-def shape(tile: Tile) -> dict[str, int]:
-    return {"R": tile.rows, "L": tile.lanes, "K": tile.vector, "STAGES": tile.stages}
+def test_a_spill_would_be_seen() -> None:
+    """Two warps for a tile of 8,192 columns: the 128 elements of a thread do not fit its registers."""
+    tile = TABLE["cuda"][-2][2].stats
+    wide = type(tile)(rows=1, lanes=1024, vector=8, warps=2, stages=1)
+    assert machine_code(compiled.row_stats(2, wide).compiled(90)).stack > 0
 
 
-@pytest.mark.parametrize("pointer", DTYPES)
-@pytest.mark.parametrize("entry", range(2))
-def test_the_large_kernels_spill_nothing_and_fetch_ahead(pointer: str, entry: int, tmp_path: Path) -> None:
-    size = DTYPES[pointer].itemsize
-    tiles = [tiles for _, itemsize, tiles in TABLE["cuda"] if itemsize == size][entry]
-    stats = compile_for_sm90(
-        "row_stats_kernel",
-        {"logits": pointer, **STATS},
-        {"HAS_WEIGHT": True, **shape(tiles.stats)},
-        tiles.stats.warps,
-    )
-    grad = compile_for_sm90(
-        "logits_grad_kernel", {"out": pointer, "logits": pointer, **GRAD}, shape(tiles.grad), tiles.grad.warps
-    )
-    for compiled, tile in ((stats, tiles.stats), (grad, tiles.grad)):
-        registers, stack = registers_and_stack(compiled, tmp_path)
-        assert stack == 0
-        # three programs fit a multiprocessor of 65,536 registers
-        assert 3 * 32 * tile.warps * registers <= 65_536
-        # 16 bytes at a time, asynchronously
-        assert re.search(r"cp\.async\.cg\.shared\.global[^;]*, 0x10", compiled.asm["ptx"])
-    assert re.search(r"st\.global[^;]*\.v4", grad.asm["ptx"])
-
-
+@pytest.mark.parametrize("architecture", EACH)
 @pytest.mark.parametrize("kind", ["clip", "reinforce", "cispo"])
-def test_the_small_kernels_compile(kind: str) -> None:
+def test_the_small_kernels_spill_nothing(kind: str, architecture: int) -> None:
     has = {"HAS_OLD": True, "HAS_REF": True, "HAS_IMPORTANCE": True, "HAS_DUAL_CLIP": kind == "clip"}
-    compile_for_sm90("objective_kernel", STEP, {"KIND": kind, "KL_KIND": "k3", "B": 1024, **has})
+    constants = {"KIND": kind, "KL_KIND": "k3", "B": 1024, **has}
+    kernels = [compile_kernel(triton_kernels.objective_kernel, STEP, constants, architecture)]
+    types = {"stats": "*fp32", "rows": "*fp32", "T": "i32", "inv_temperature": "fp32"}
     for ranks in (1, 8):
-        types = {"stats": "*fp32", "rows": "*fp32", "T": "i32", "inv_temperature": "fp32"}
-        compile_for_sm90("merge_kernel", types, {"W": ranks, "B": 256})
-    compile_for_sm90("summary_kernel", {"partials": "*fp32", "summary": "*fp32", "N": "i32"}, {"B": 128})
+        constants = {"W": ranks, "B": 256}
+        kernels.append(compile_kernel(triton_kernels.merge_kernel, types, constants, architecture))
+    types = {"partials": "*fp32", "summary": "*fp32", "N": "i32"}
+    kernels.append(compile_kernel(triton_kernels.summary_kernel, types, {"B": 128}, architecture))
+    assert [machine_code(kernel).stack for kernel in kernels] == [0, 0, 0, 0]
 
 
 def test_inputs_that_are_left_out_compile_too() -> None:
     """``None`` for a pointer is a constant to Triton."""
     left_out = ("old_logprob", "ref_logprob", "importance")
-    constants = dict.fromkeys(left_out) | {
-        f"HAS_{name}": False for name in ("OLD", "REF", "IMPORTANCE", "DUAL_CLIP")
-    }
+    constants = {"KIND": "reinforce", "KL_KIND": "none", "B": 1024, **dict.fromkeys(left_out)}
+    constants |= {f"HAS_{name}": False for name in ("OLD", "REF", "IMPORTANCE", "DUAL_CLIP")}
     types = {name: kind for name, kind in STEP.items() if name not in left_out}
-    compile_for_sm90(
-        "objective_kernel", types, {"KIND": "reinforce", "KL_KIND": "none", "B": 1024, **constants}
-    )
-    tile = TABLE["cuda"][-1][2].stats
-    types = {"logits": "*fp32", **STATS}
-    del types["weight"]
-    compile_for_sm90(
-        "row_stats_kernel", types, {"weight": None, "HAS_WEIGHT": False, **shape(tile)}, tile.warps
-    )
+    compile_kernel(triton_kernels.objective_kernel, types, constants, 90)
+    case = compiled.row_stats(4, TABLE["cuda"][-1][2].stats)
+    types = {name: kind for name, kind in case.types.items() if name != "weight"}
+    constants = {**case.constants, "weight": None, "HAS_WEIGHT": False}
+    compile_kernel(case.kernel, types, constants, 90, num_warps=case.warps)
+
+
+def test_bytes_of_eager_operators() -> None:
+    """Forward the cast 6, max 4, subtraction, exp and division 8 each, sum 4; backward product 8, cast 6."""
+    forward, both = compiled.eager_bytes(compiled._megatron_style)
+    assert forward == pytest.approx(38, abs=0.2)
+    assert both == pytest.approx(52, abs=0.2)
+
+
+def test_ligers_kernels_compile_beside_ours() -> None:
+    pytest.importorskip("liger_kernel")
+    forward, backward, *_ = compiled.ligers()
+    assert forward.an_element(machine_code(forward.compiled(90)))[0] == 2
+    assert backward.an_element(machine_code(backward.compiled(90)))[0] == 4

@@ -9,11 +9,14 @@ import contextlib
 import logging
 import os
 import resource
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+from igrpo_mcore.errors import UserError
 
 _CPU = torch.device("cpu")
 
@@ -33,8 +36,23 @@ def current_device() -> torch.device:
 
 
 def bind_local_rank() -> None:
-    """Make this rank's GPU the current one; on the CPU share the cores among the local ranks."""
+    """Make this rank's GPU the current one; on the CPU share the cores among the local ranks.
+
+    A launcher may show each rank its own GPU alone, as ordinal 0; LOCAL_RANK, which vLLM reads as an
+    ordinal too, then becomes 0.
+
+    Raises:
+        UserError: this node shows several GPUs, but none for this rank.
+    """
     if has_cuda():
+        rank, visible = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if visible == 1:
+            os.environ["LOCAL_RANK"] = "0"
+        elif rank >= visible:
+            raise UserError(
+                f"LOCAL_RANK={rank} has no GPU: {visible} are visible; start at most {visible} ranks a node, "
+                "or show each rank its own (CUDA_VISIBLE_DEVICES)"
+            )
         torch.cuda.set_device(current_device())
         return
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -72,6 +90,56 @@ def take_peak_bytes() -> int | None:
     peak = torch.cuda.max_memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     return peak
+
+
+def used_bytes() -> int | None:
+    """In use on this rank's GPU now, by whatever process, as the driver counts; None without CUDA.
+
+    ``take_peak_bytes`` goes on counting what vLLM's sleep has unmapped, and knows nothing of NCCL's
+    buffers or of torch's cache.
+    """
+    if not has_cuda():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+def pinned_like(tensor: torch.Tensor) -> torch.Tensor:
+    """Host memory of the tensor's shape and type; page-locked with CUDA, so that copies run by DMA."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=_CPU, pin_memory=has_cuda())
+
+
+class Stopwatch:
+    """Seconds of the device's work inside ``with stopwatch:``, added up.
+
+    With CUDA by events in the current stream, since waiting for NCCL there holds up the stream and not
+    the host; nothing waits before ``seconds`` is read.
+    """
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[Any, Any]] = []
+        self._start: Any = None
+
+    def __enter__(self) -> None:
+        self._start = self._now()
+
+    def __exit__(self, *error: object) -> None:
+        self._spans.append((self._start, self._now()))
+
+    @staticmethod
+    def _now() -> Any:
+        if not has_cuda():
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    @property
+    def seconds(self) -> float:
+        if not has_cuda():
+            return sum(stop - start for start, stop in self._spans)
+        synchronize()
+        return sum(start.elapsed_time(stop) for start, stop in self._spans) / 1e3
 
 
 def gpu_name() -> str | None:

@@ -13,11 +13,12 @@ class Phases:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.peak_bytes: dict[str, int] = {}
+        self.used_bytes: dict[str, int] = {}
         self._open: list[str] = []
 
     def clear(self) -> None:
         """Begin a new step."""
-        self.seconds, self.peak_bytes = {}, {}
+        self.seconds, self.peak_bytes, self.used_bytes = {}, {}, {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -35,14 +36,19 @@ class Phases:
     def _note_memory(self) -> None:
         # torch keeps one peak: it is credited to every open phase whenever one begins or ends
         device.synchronize()
-        peak = device.take_peak_bytes()
-        if peak is not None:
-            for name in self._open:
-                self.peak_bytes[name] = max(peak, self.peak_bytes.get(name, 0))
+        for values, now in (
+            (self.peak_bytes, device.take_peak_bytes()),
+            (self.used_bytes, device.used_bytes()),
+        ):
+            if now is not None:
+                for name in self._open:
+                    values[name] = max(now, values.get(name, 0))
 
     def metrics(self) -> dict[str, float | None]:
-        """``time/<name>_s``, and with CUDA ``memory/<name>_gib``: allocated through torch on this rank."""
+        """``time/<name>_s``; with CUDA ``memory/<name>_gib``, the most allocated through torch on this rank,
+        and ``memory/<name>_used_gib``, the most that the driver saw in use where phases begin and end."""
         return {
             **{f"time/{name}_s": seconds for name, seconds in self.seconds.items()},
             **{f"memory/{name}_gib": peak / 2**30 for name, peak in self.peak_bytes.items()},
+            **{f"memory/{name}_used_gib": used / 2**30 for name, used in self.used_bytes.items()},
         }

@@ -23,6 +23,7 @@ from igrpo_mcore.planning.run import plan_of_run
 from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
+from igrpo_mcore.policy.layer_spec import layer_paths
 from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.policy.reference import ReferenceWeights
@@ -111,7 +112,9 @@ class Trainer:
             self.report = RunReport(self.config, self.decode, first)
             self.report.plan(plan_of_run(self.config, world_size()))
             note = same_gradient_note(self.config)
-            self.report.start(self.sync.describe(), *([note] if note else []))
+            paths = layer_paths(mamba=self.policy.architecture.mamba is not None)
+            layers = "layers: " + ", ".join(f"{kind} by {path}" for kind, path in paths.items())
+            self.report.start(layers, self.sync.describe(), *([note] if note else []))
         signals = StopSignal()
         try:
             self.push()

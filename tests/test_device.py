@@ -1,5 +1,6 @@
 """The CPU path's products: by oneDNN where no gradient is kept, equal to fp64's."""
 
+import os
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from igrpo_mcore import device
+from igrpo_mcore.errors import UserError
 from tests.support.ranks import ROOT
 
 
@@ -48,6 +50,7 @@ def test_linear_layers_multiply_by_onednn_forward_and_backward():
     script = """
 import torch
 from igrpo_mcore import device
+from igrpo_mcore.errors import UserError
 taken, onednn = [], device._onednn_matmul
 def seen(a, b):
     product = onednn(a, b)
@@ -69,3 +72,67 @@ torch.testing.assert_close(w.grad, expected[1], rtol=1e-5, atol=1e-5)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """As on a node that shows two GPUs; returns what is asked of torch.cuda."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", asked.append)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: asked.append("synchronize"))
+    return asked
+
+
+def test_a_rank_takes_the_gpu_of_its_number_or_the_only_one_it_sees(gpus, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    device.bind_local_rank()
+    assert gpus == [torch.device("cuda", 1)]
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(UserError, match="LOCAL_RANK=3 has no GPU: 2 are visible"):
+        device.bind_local_rank()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    device.bind_local_rank()
+    assert gpus[1:] == [torch.device("cuda", 0)]
+    assert os.environ["LOCAL_RANK"] == "0"  # vLLM reads it as an ordinal
+
+
+def test_memory_in_use_is_the_drivers_count(gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (30, 100))
+    assert device.used_bytes() == 70
+
+
+def test_a_stopwatch_adds_spans_by_the_clock(monkeypatch):
+    clock = iter([1.0, 3.0, 10.0, 10.5])
+    monkeypatch.setattr("igrpo_mcore.device.time.perf_counter", lambda: next(clock))
+    watch = device.Stopwatch()
+    for _ in range(2):
+        with watch:
+            pass
+    assert watch.seconds == 2.5
+
+
+def test_with_cuda_a_stopwatch_reads_events_after_the_device_is_done(gpus, monkeypatch):
+    class Event:
+        made = 0
+
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+            Event.made += 1
+            self.at = 250.0 * Event.made**2
+
+        def record(self) -> None:
+            gpus.append("record")
+
+        def elapsed_time(self, end: "Event") -> float:
+            return end.at - self.at
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    watch = device.Stopwatch()
+    for _ in range(2):
+        with watch:
+            pass
+    assert "synchronize" not in gpus  # measuring must not stop the streams that it measures
+    assert watch.seconds == (250 * 3 + 250 * 7) / 1e3
+    assert gpus == ["record"] * 4 + ["synchronize"]

@@ -37,3 +37,13 @@ def test_peaks_go_to_every_open_phase(monkeypatch):
         "second": 5,
     }
     assert phases.metrics()["memory/outer_gib"] == 7
+
+
+def test_memory_in_use_goes_to_every_open_phase(monkeypatch):
+    used = iter([9, 3, 8, 2])  # where each phase begins and ends
+    monkeypatch.setattr(device, "used_bytes", lambda: next(used) * 2**30)
+    phases = Phases()
+    with phases("outer"), phases("inner"):
+        pass
+    metrics = phases.metrics()
+    assert (metrics["memory/outer_used_gib"], metrics["memory/inner_used_gib"]) == (8, 8)

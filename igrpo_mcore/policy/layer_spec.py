@@ -4,10 +4,10 @@ Norms are never fused into the following linear layer, so that parameter names a
 paths and one weight table a family serves both.
 """
 
+import importlib
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
 from megatron.core.models.hybrid.hybrid_block import HybridStack, HybridStackSubmodules
@@ -25,6 +25,8 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
 from torch import Tensor, nn
 
+from igrpo_mcore import device
+from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.policy.mamba_scan import TorchMambaMixer
 from igrpo_mcore.policy.packing import PaddedView, SharedPromptView
 
@@ -100,11 +102,47 @@ class LocalHybridStack(HybridStack):
 
 def has_transformer_engine() -> bool:
     """Whether layers are Transformer Engine's, whose attention takes no row with shared prompts."""
-    return HAVE_TE and torch.cuda.is_available()
+    return HAVE_TE and device.has_cuda()
+
+
+def layer_paths(*, mamba: bool) -> dict[str, str]:
+    """Kind of layer -> whose code computes it on this machine; ``mamba`` for models with Mamba layers.
+
+    Raises:
+        UserError: there is CUDA, and a package that these layers need there does not import. Megatron-Core
+            itself passes over that, and layers would run many times slower without a word.
+    """
+    on_gpu = device.has_cuda()
+    if on_gpu and not HAVE_TE:
+        raise _missing("transformer_engine.pytorch.fp8", "transformer-engine[pytorch]")
+    paths = dict.fromkeys(("attention", "linear", "norm"), "Transformer Engine" if on_gpu else "PyTorch")
+    if mamba:
+        if on_gpu and not mamba_mixer.HAVE_MAMBA_SSM:
+            raise _missing("mamba_ssm.ops.triton.ssd_combined", "mamba-ssm")
+        if on_gpu and mamba_mixer.causal_conv1d_fn is None:
+            raise _missing("causal_conv1d.causal_conv1d_varlen", "causal-conv1d>=1.4")
+        paths["mamba"] = "mamba_ssm and causal_conv1d" if on_gpu else "PyTorch"
+    return paths
+
+
+def _missing(module: str, requirement: str) -> UserError:
+    """``module`` is what Megatron-Core 0.19 imports of the package."""
+    try:
+        importlib.import_module(module)
+        reason = "Megatron-Core could not use it"
+    except Exception as error:  # a broken build may raise anything
+        reason = f"{type(error).__name__}: {one_line(error)}"
+    return UserError(
+        f"{module.split('.')[0]} does not import on this machine with a GPU ({reason}); install "
+        f"{requirement}, built for its CUDA and torch (the gpu extra)"
+    )
 
 
 def hybrid_spec(qk_norm: bool) -> ModuleSpec:
-    """The stack of Mamba, attention and MLP layers; ``qk_norm`` adds Qwen3's norms of q and k."""
+    """The stack of Mamba, attention and MLP layers; ``qk_norm`` adds Qwen3's norms of q and k.
+
+    Call ``layer_paths`` first: what does not import is replaced here without a word.
+    """
     stack: type[HybridStack]
     if has_transformer_engine():
         from megatron.core.extensions.transformer_engine import (
@@ -124,7 +162,7 @@ def hybrid_spec(qk_norm: bool) -> ModuleSpec:
     else:
         norm, column, row, attention = TorchRMSNorm, ColumnParallelLinear, RowParallelLinear, TorchAttention
         stack = LocalHybridStack
-    mixer = MambaMixer if mamba_mixer.HAVE_MAMBA_SSM and torch.cuda.is_available() else TorchMambaMixer
+    mixer = MambaMixer if mamba_mixer.HAVE_MAMBA_SSM and device.has_cuda() else TorchMambaMixer
     qk = dict(q_layernorm=norm, k_layernorm=norm) if qk_norm else {}
     return ModuleSpec(
         module=stack,

@@ -9,13 +9,14 @@ from megatron.core import parallel_state, tensor_parallel
 from megatron.core.activations import squared_relu
 from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 from megatron.core.models.hybrid.hybrid_model import HybridModel
+from megatron.core.ssm.mamba_mixer import MAMBA_HAS_STATE_DTYPE
 from megatron.core.tensor_parallel.layers import linear_with_grad_accumulation_and_async_allreduce
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from igrpo_mcore.config.schema import ModelConfig, ParallelConfig
 from igrpo_mcore.policy.architecture import Architecture, padded_vocab_size, pipeline_pattern
-from igrpo_mcore.policy.layer_spec import RowParams, hybrid_spec
+from igrpo_mcore.policy.layer_spec import RowParams, has_transformer_engine, hybrid_spec, layer_paths
 from igrpo_mcore.policy.packing import PackedRow
 
 
@@ -48,6 +49,8 @@ def transformer_config(
                 mamba_head_dim=mamba.head_dim,
                 mamba_state_dim=mamba.state_dim,
                 mamba_num_groups=mamba.groups,
+                # vLLM keeps them in fp32; mamba_ssm up to 2.3.1 cannot, and its difference grows with length
+                mamba_training_ssm_states_dtype=torch.float32 if MAMBA_HAS_STATE_DTYPE else None,
             )
             if mamba
             else {}
@@ -59,10 +62,14 @@ def transformer_config(
         params_dtype=dtype,
         pipeline_dtype=dtype,
         bf16=dtype is torch.bfloat16,
-        use_cpu_initialization=True,  # real weights come from the checkpoint
+        # made on the device, each rank's part alone; real weights come from the checkpoint
+        use_cpu_initialization=False,
         perform_initialization=False,
         gradient_accumulation_fusion=False,
-        bias_activation_fusion=False,
+        # Megatron has a fused kernel of SwiGLU; its fused rotary embedding is Transformer Engine's, and the
+        # plain one waits for the device at each sequence of a packed row
+        bias_activation_fusion=architecture.gated_mlp and has_transformer_engine(),
+        apply_rope_fusion=architecture.rope_theta is not None and has_transformer_engine(),
         bias_dropout_fusion=False,
         masked_softmax_fusion=False,
         # packed rows differ in length from micro-batch to micro-batch
@@ -86,14 +93,13 @@ class PolicyModel(HybridModel):
         Only the response rows reach the LM head: in stage 2 the prompt carries a whole draft, so
         most rows need no logits.
         """
-        total = row.tokens_T.numel()
         packed = RowParams(
             qkv_format="thd",
             cu_seqlens_q=row.cu_seqlens,
             cu_seqlens_kv=row.cu_seqlens,
             max_seqlen_q=row.longest,
             max_seqlen_kv=row.longest,
-            total_tokens=total,
+            seq_idx=row.sequence_T[None],  # for Mamba; Megatron's own way to it waits for the device
             view=row.view,
         )
         last = bool(self.post_process)  # type: ignore[has-type]
@@ -143,12 +149,10 @@ class PolicyModel(HybridModel):
         )[:, 0]
 
 
-def _llama3_rope(architecture: Architecture, config: TransformerConfig) -> RotaryEmbedding:
+def _llama3_rope(architecture: Architecture) -> RotaryEmbedding:
     """Llama 3's scaled frequencies; HybridModel builds only the plain ones."""
     scaling = architecture.rope_scaling or {}
-    rope = RotaryEmbedding(
-        architecture.head_dim, 1.0, rotary_base=int(architecture.rope_theta or 0), use_cpu_initialization=True
-    )
+    rope = RotaryEmbedding(architecture.head_dim, 1.0, rotary_base=int(architecture.rope_theta or 0))
     rope.inv_freq = rope._apply_scaling(
         rope.inv_freq,
         factor=scaling["factor"],
@@ -162,11 +166,15 @@ def _llama3_rope(architecture: Architecture, config: TransformerConfig) -> Rotar
 def build_model(
     architecture: Architecture, parallel: ParallelConfig, model: ModelConfig, max_sequence: int
 ) -> list[PolicyModel]:
-    """This rank's model chunks (one; several with virtual pipeline stages), uninitialised, on the CPU.
+    """This rank's model chunks (one; several with virtual pipeline stages), uninitialised, on its device.
 
     Args:
         max_sequence: longest sequence, tokens (Megatron sizes position tables by it).
+
+    Raises:
+        UserError: there is CUDA, and a package that the layers need there does not import.
     """
+    layer_paths(mamba=architecture.mamba is not None)
     config = transformer_config(architecture, parallel, model)
     pattern = pipeline_pattern(architecture, parallel.pp * parallel.vpp)
     chunks = []
@@ -188,6 +196,6 @@ def build_model(
             vp_stage=vp_stage,
         )
         if architecture.rope_scaling is not None:
-            chunk.rotary_pos_emb = _llama3_rope(architecture, config)
+            chunk.rotary_pos_emb = _llama3_rope(architecture)
         chunks.append(chunk)
     return chunks

@@ -2,10 +2,19 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from igrpo_mcore.types import TrainingSequence
+
+Indices = NDArray[np.int64]
+
+
+def to_device(arrays: list[Indices], device: torch.device) -> list[Tensor]:
+    """int64 arrays as tensors on ``device``, in one copy."""
+    return list(torch.from_numpy(np.concatenate(arrays)).to(device).split([len(a) for a in arrays]))
 
 
 class PaddedView:
@@ -42,16 +51,16 @@ class SharedPromptView:
     Padding repeats the row's first token; attention is causal, so nothing reads it.
     """
 
-    def __init__(self, rows_of: list[list[int]], total: int, device: torch.device) -> None:
+    def __init__(self, rows_of: list[Indices], total: int, device: torch.device) -> None:
         """``rows_of``: of each sequence, where in the row its tokens are."""
         self.sequences, self.longest = len(rows_of), max(map(len, rows_of))
-        index = torch.zeros(self.sequences, self.longest, dtype=torch.int64)
-        home = torch.zeros(total, dtype=torch.int64)
+        index = np.zeros((self.sequences, self.longest), dtype=np.int64)
+        home = np.zeros(total, dtype=np.int64)
         for sequence in reversed(range(self.sequences)):  # a shared token's home is its first sequence
-            rows = torch.tensor(rows_of[sequence])
+            rows = rows_of[sequence]
             index[sequence, : len(rows)] = rows
-            home[rows] = sequence * self.longest + torch.arange(len(rows))
-        self._index, self._home = index.flatten().to(device), home.to(device)
+            home[rows] = sequence * self.longest + np.arange(len(rows))
+        self._index, self._home = to_device([index.ravel(), home], device)
 
     def pad(self, x: Tensor) -> Tensor:
         """[T, ...] -> [S, longest, ...]."""
@@ -67,21 +76,24 @@ class PackedRow:
     """Sequences laid end to end, ready for the model. T tokens, R response rows.
 
     ``tokens_T``/``positions_T`` int64; ``cu_seqlens`` int32 [S + 1] where tail padding (T rounded up
-    to a multiple the sequence-parallel group needs) is a sequence of its own; ``rows_R`` are the
-    rows whose next token is a completion token (the only ones that reach the LM head);
-    ``target_R`` those tokens; ``sequence_R`` the index in ``members`` each belongs to; ``members``
-    the positions of the packed sequences in the list given to ``pack``. Where prompts are shared
-    ``view`` says which tokens are a sequence, and ``cu_seqlens`` has the whole row as one.
+    to a multiple the sequence-parallel group needs) is a sequence of its own, ``sequence_T`` int32 the
+    sequence that each token was laid with; ``rows_R`` are the rows whose next token is a completion
+    token (the only ones that reach the LM head); ``target_R`` those tokens; ``sequence_R`` the index in
+    ``members`` each belongs to; ``members`` the positions of the packed sequences in the list given to
+    ``pack``, ``lengths`` their completions' tokens. Where prompts are shared ``view`` says which tokens
+    are a sequence, and ``cu_seqlens`` has the whole row as one.
     """
 
     tokens_T: Tensor
     positions_T: Tensor
     cu_seqlens: Tensor
     longest: int
+    sequence_T: Tensor
     rows_R: Tensor
     target_R: Tensor
     sequence_R: Tensor
     members: list[int]
+    lengths: list[int]
     view: SharedPromptView | None = None
 
 
@@ -98,51 +110,59 @@ def pack(
     must run equally many micro-batches. ``share_prompts`` lays a prompt that several members have
     only once; the model must then read ``PackedRow.view`` and ``positions_T``.
     """
-    tokens: list[int] = []
-    positions: list[int] = []
-    boundaries = [0]
-    rows: list[int] = []
-    targets: list[int] = []
-    owner: list[int] = []
-    rows_of: list[list[int]] = []
+    tokens: list[Indices] = []
+    positions: list[Indices] = []
+    rows: list[Indices] = []
+    rows_of: list[Indices] = []
     prompt_at: dict[tuple[int, ...], int] = {}
-    for index, member in enumerate(members):
+    boundaries, total = [0], 0
+
+    def lay(values: Indices, first_position: int) -> Indices:
+        nonlocal total
+        tokens.append(values)
+        positions.append(np.arange(first_position, first_position + len(values)))
+        total += len(values)
+        return np.arange(total - len(values), total)
+
+    for member in members:
         prompt, completion = sequences[member].prompt_ids, sequences[member].completion_ids
         start = prompt_at.get(prompt)
         if start is None:
-            start = len(tokens)
-            tokens += prompt
-            positions += range(len(prompt))
+            start = total
+            lay(np.array(prompt, dtype=np.int64), 0)
             if share_prompts:
                 prompt_at[prompt] = start
-        answer = range(len(tokens), len(tokens) + len(completion))
-        tokens += completion
-        positions += range(len(prompt), len(prompt) + len(completion))
-        boundaries.append(len(tokens))
-        rows += [start + len(prompt) - 1, *answer[:-1]]
-        targets += completion
-        owner += [index] * len(completion)
-        rows_of.append([*range(start, start + len(prompt)), *answer])
-    tail = -len(tokens) % multiple or (multiple if not tokens else 0)
-    if tail:
-        rows_of.append([*range(len(tokens), len(tokens) + tail)])
-        tokens += [0] * tail
-        positions += range(tail)
-        boundaries.append(len(tokens))
-
-    def tensor(values: list[int], dtype: torch.dtype = torch.int64) -> Tensor:
-        return torch.tensor(values, dtype=dtype, device=device)
-
+        question = np.arange(start, start + len(prompt))
+        answer = lay(np.array(completion, dtype=np.int64), len(prompt))
+        boundaries.append(total)
+        rows_of.append(np.concatenate([question, answer]))
+        rows.append(rows_of[-1][len(prompt) - 1 : -1])
+    if tail := -total % multiple or (0 if total else multiple):
+        rows_of.append(lay(np.zeros(tail, dtype=np.int64), 0))
+        boundaries.append(total)
+    lengths = [len(sequences[member].completion_ids) for member in members]
+    arrays = [
+        np.concatenate(tokens),
+        np.concatenate(positions),
+        np.concatenate([*rows, np.zeros(0, dtype=np.int64)]),
+        np.array([t for member in members for t in sequences[member].completion_ids], dtype=np.int64),
+        np.repeat(np.arange(len(members)), np.array(lengths, dtype=np.int64)),
+        np.array([0, total] if share_prompts else boundaries),
+        np.repeat(np.arange(len(rows_of)), np.diff(boundaries)),
+    ]
+    tokens_T, positions_T, rows_R, target_R, sequence_R, cu_seqlens, sequence_T = to_device(arrays, device)
     return PackedRow(
-        tokens_T=tensor(tokens),
-        positions_T=tensor(positions),
-        cu_seqlens=tensor([0, len(tokens)] if share_prompts else boundaries, torch.int32),
+        tokens_T=tokens_T,
+        positions_T=positions_T,
+        cu_seqlens=cu_seqlens.int(),
         longest=max(map(len, rows_of)),
-        rows_R=tensor(rows),
-        target_R=tensor(targets),
-        sequence_R=tensor(owner),
+        sequence_T=sequence_T.int(),
+        rows_R=rows_R,
+        target_R=target_R,
+        sequence_R=sequence_R,
         members=members,
-        view=SharedPromptView(rows_of, len(tokens), device) if share_prompts else None,
+        lengths=lengths,
+        view=SharedPromptView(rows_of, total, device) if share_prompts else None,
     )
 
 

@@ -145,8 +145,8 @@ class Policy:
                     temperature=self._options.rollout.temperature,
                     **self._vocabulary(),
                 )
-                for position, member in enumerate(row.members):
-                    found[member] = logprob_R[row.sequence_R == position].float()
+                for member, part in zip(row.members, logprob_R.float().split(row.lengths), strict=True):
+                    found[member] = part.clone()
 
             return model(row), collect
 
@@ -240,7 +240,7 @@ class Policy:
                     sequence_id_T=row.sequence_R,
                     **self._vocabulary(),
                 )
-                rows = torch.tensor(float(logits_RV.shape[0]))
+                rows = result.loss.new_full((), logits_RV.shape[0])
                 collected.append({"loss": result.loss.detach(), "head_rows": rows, **result.metrics})
                 return result.loss * scale, {}
 
@@ -311,21 +311,21 @@ class Policy:
 
     def _reduce(self, collected: list[dict[str, Tensor]]) -> tuple[float, dict[str, float]]:
         """Token-weighted means over micro-batches and data-parallel ranks, from the last stage to all."""
-        sums = torch.zeros(len(MEAN_METRICS) + 3, dtype=torch.float64, device=self.device)
-        for entry in collected:
-            tokens = float(entry["tokens"])
-            if tokens:
-                means = torch.stack([entry[name].double() for name in MEAN_METRICS])
-                sums[: len(MEAN_METRICS)] += tokens * means.to(self.device)
-            sums[-3] += float(entry["head_rows"])
-            sums[-2] += tokens
-            sums[-1] += float(entry["loss"])
+        names = (*MEAN_METRICS, "head_rows", "tokens", "loss")
+        total = torch.zeros(len(names), dtype=torch.float64)
+        if collected:  # to the host in one copy
+            entries = torch.stack([torch.stack([e[n].double() for n in names]) for e in collected]).cpu()
+            for entry in entries:
+                means, tokens = entry[: len(MEAN_METRICS)], entry[-2]
+                means.copy_(tokens * means if tokens else torch.zeros_like(means))
+                total += entry
+        sums = total.to(self.device)
         if self._last_stage:
             dist.all_reduce(sums, group=self._dp_group)
         if mpu.get_pipeline_model_parallel_world_size() > 1:
             dist.broadcast(
                 sums, mpu.get_pipeline_model_parallel_last_rank(), mpu.get_pipeline_model_parallel_group()
             )
-        tokens = max(float(sums[-2]), 1.0)
-        averages = {name: float(sums[i]) / tokens for i, name in enumerate(MEAN_METRICS)}
-        return float(sums[-1]), averages | {"head_rows": float(sums[-3])}
+        *weighted, head_rows, count, loss = sums.tolist()
+        averages = {n: value / max(count, 1.0) for n, value in zip(MEAN_METRICS, weighted, strict=True)}
+        return loss, averages | {"head_rows": head_rows}

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from igrpo_mcore import device
+from igrpo_mcore.policy.host_copies import HostCopies
 from igrpo_mcore.policy.model import PolicyModel
 
 
@@ -14,17 +16,18 @@ class ReferenceWeights:
 
     def __init__(self, chunks: list[PolicyModel]) -> None:
         self._params = [p for chunk in chunks for p in chunk.parameters()]
-        self._frozen = [self._to_host(p) for p in self._params]
+        self._copies = HostCopies()
+        self._frozen = self._take("frozen")
+        device.synchronize()
 
-    @staticmethod
-    def _to_host(parameter: Tensor) -> Tensor:
-        return parameter.detach().to("cpu", copy=True)
+    def _take(self, whose: str) -> list[Tensor]:
+        return [self._copies.take((whose, i), p) for i, p in enumerate(self._params)]
 
     @contextmanager
     @torch.no_grad()
     def active(self) -> Iterator[None]:
         """Inside, the policy's modules compute with the reference's weights."""
-        current = [self._to_host(p) for p in self._params]
+        current = self._take("current")
         self._copy(self._frozen)
         try:
             yield
@@ -34,4 +37,4 @@ class ReferenceWeights:
     def _copy(self, values: list[Tensor]) -> None:
         with torch.no_grad():
             for parameter, value in zip(self._params, values, strict=True):
-                parameter.copy_(value)
+                parameter.copy_(value, non_blocking=True)

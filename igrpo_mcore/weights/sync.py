@@ -147,6 +147,7 @@ class WeightSync:
         engine.load_weights(stream())
         if not finished:
             raise UserError("weight push: the engine stopped reading before the last tensor")
+        exchange_s, assemble_s = meter.exchange.seconds, meter.assemble.seconds  # waits for the device
         total = time.perf_counter() - started
         return PushStats(
             self.plan.bytes_moved,
@@ -155,9 +156,9 @@ class WeightSync:
             len(self.manifest.entries),
             len(self.plan.buckets),
             meter.peak,
-            meter.exchange_s,
-            meter.assemble_s,
-            total - meter.exchange_s - meter.assemble_s,
+            exchange_s,
+            assemble_s,
+            total - exchange_s - assemble_s,
             total,
         )
 

@@ -1,7 +1,6 @@
 """Carry a plan out: pack, exchange peer to peer, assemble; two buckets in flight at most."""
 
 import math
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from igrpo_mcore.device import Stopwatch
 from igrpo_mcore.weights.local import LocalShard
 from igrpo_mcore.weights.reshard_plan import Arrival, Bucket, ReshardPlan, Transfer, is_assembled, kept_bytes
 from igrpo_mcore.weights.rules import HFTensor, Run
@@ -18,10 +18,10 @@ from igrpo_mcore.weights.table import Table
 
 @dataclass
 class Meter:
-    """What one push took on this rank: seconds by phase, bytes held beyond the parameters."""
+    """What one push took on this rank: time by phase, bytes held beyond the parameters."""
 
-    exchange_s: float = 0.0
-    assemble_s: float = 0.0
+    exchange: Stopwatch = field(default_factory=Stopwatch)
+    assemble: Stopwatch = field(default_factory=Stopwatch)
     held: int = 0
     peak: int = 0
 
@@ -38,7 +38,7 @@ class _InFlight:
 
 
 class Transport:
-    """Runs the buckets of a plan between the ranks of the default process group."""
+    """Runs the buckets of a plan between the ranks of the default process group; all make one together."""
 
     def __init__(
         self, table: Table, shards: Mapping[str, LocalShard], plan: ReshardPlan, dtype: torch.dtype
@@ -46,6 +46,10 @@ class Transport:
         self._tensors, self._shards, self._plan, self._dtype = table.tensors, shards, plan, dtype
         self._rank = dist.get_rank() if dist.is_initialized() else 0
         self._device = next(iter(shards.values())).tensor.device
+        if dist.is_initialized():
+            # NCCL makes a group's communicator in its first operation and waits for every rank there; one
+            # without a message in the first bucket would not come (torch's note on batch_isend_irecv)
+            dist.all_reduce(torch.zeros(1, device=self._device))
 
     def stream(self, meter: Meter) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) in stream order; a tensor is whole or a ``ShardTensor``. Collective.
@@ -57,17 +61,15 @@ class Transport:
         before = 0
         for i, bucket in enumerate(buckets):
             current, coming = coming or self._post(bucket, meter), None
-            started = time.perf_counter()
-            for work in current.works:
-                work.wait()
-            waited = time.perf_counter()
-            meter.exchange_s += waited - started
-            ready = [(a.tensor, self._finish(a, current)) for a in bucket.arrivals]
+            with meter.exchange:
+                for work in current.works:
+                    work.wait()
+            with meter.assemble:
+                ready = [(a.tensor, self._finish(a, current)) for a in bucket.arrivals]
             size = current.size - sum(
                 kept_bytes(self._tensors[a.tensor], a, self._dtype) for a in bucket.arrivals
             )
             del current
-            meter.assemble_s += time.perf_counter() - waited
             while ready:  # hand over and let go, one by one
                 yield ready.pop(0)
                 if coming is None and i + 1 < len(buckets):
@@ -118,12 +120,11 @@ class Transport:
 
     def _post(self, bucket: Bucket, meter: Meter) -> _InFlight:
         """Start a bucket's messages: to and from each peer the packed one first, then the large ones."""
-        started = time.perf_counter()
         flight = _InFlight()
-        operations = self._sends(bucket, flight, meter) + self._receives(bucket, flight, meter)
-        if operations:
-            flight.works = dist.batch_isend_irecv(operations)
-        meter.exchange_s += time.perf_counter() - started
+        with meter.exchange:
+            operations = self._sends(bucket, flight, meter) + self._receives(bucket, flight, meter)
+            if operations:
+                flight.works = dist.batch_isend_irecv(operations)
         return flight
 
     def _sends(self, bucket: Bucket, flight: _InFlight, meter: Meter) -> list[dist.P2POp]:

@@ -74,7 +74,7 @@ main() {
   # ~/.local would shadow the environment's packages; the hub's cache is one for all nodes
   export PYTHONNOUSERSITE=1 HF_HOME=${HF_HOME:-$HOME/.cache/huggingface}
   mkdir -p "$HF_HOME"
-  gpus=${GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE:-${SLURM_GPUS_PER_NODE:-0}}}
+  gpus=${GPUS_PER_NODE:-${SLURM_GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE:-0}}}
   gpus=${gpus##*:} # "h100:8"
   name=$SLURM_JOB_NAME-$SLURM_JOB_ID
   again="submit it again with the same run.name (run.name=$name unless you set one)"

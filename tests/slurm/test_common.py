@@ -111,6 +111,7 @@ def test_a_container_is_imported_by_one_step_without_a_time_limit(folder):
         ({}, "0"),
         ({"SLURM_GPUS_PER_NODE": "h100:8"}, "8"),
         ({"SLURM_GPUS_ON_NODE": "4"}, "4"),  # --gres=gpu:4, or --gpus
+        ({"SLURM_GPUS_PER_NODE": "0", "SLURM_GPUS_ON_NODE": "8"}, "0"),  # --exclusive gives all there are
         ({"SLURM_GPUS_PER_NODE": "0", "GPUS_PER_NODE": "8"}, "8"),  # a cluster that counts no GPUs
     ],
 )

@@ -19,13 +19,14 @@ from igrpo_kernels import Objective
 
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config, DType
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy import policy as policy_module
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.packing import pack
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.types import TrainingSequence
-from igrpo_mcore.weights import load_hf_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
 
 VARIANTS = {  # oneDNN, prompts shared, groups without spread left out
     "none": (False, False, False),

@@ -202,7 +202,7 @@ def config(recipe: Recipe, overrides: Overrides = None) -> None:
 @app.command()
 def tiny(
     out: Annotated[Path, typer.Option(help="Folder to write; must be empty or new.")],
-    family: Annotated[str, typer.Option(help="qwen3 or nemotron_h.")] = "qwen3",
+    family: Annotated[str, typer.Option(help="A model type: qwen3, nemotron_h, …")] = "qwen3",
     seed: Annotated[int, typer.Option(help="Same seed, same checkpoint.")] = 0,
 ) -> None:
     """Make a real Hugging Face checkpoint of under 3 M parameters that half knows arithmetic."""
@@ -254,9 +254,9 @@ def export(
     checkpoint = find_checkpoint(source, step)
     options = config_of_run(checkpoint.parent.parent, [*(overrides or []), "parallel.dp=null"])
     if in_job():
-        import torch
+        from igrpo_mcore.dtypes import torch_dtype
 
-        export_checkpoint(options, checkpoint, out, getattr(torch, dtype))
+        export_checkpoint(options, checkpoint, out, torch_dtype(dtype))
         return
     arguments = ["export", str(checkpoint), *(overrides or []), "--out", str(out), "--dtype", dtype]
     raise SystemExit(start_local_ranks(local_ranks(options), arguments))

@@ -9,7 +9,6 @@ from statistics import fmean
 
 import numpy as np
 
-from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.problems import held_out_problems
 from igrpo_mcore.errors import UserError
@@ -20,7 +19,6 @@ from igrpo_mcore.report.hacking import hacking_metrics
 from igrpo_mcore.report.records import cannot_write
 from igrpo_mcore.report.run_folder import run_dir
 from igrpo_mcore.rollout.engine import Sampling
-from igrpo_mcore.rollout.stages import derive_seed, sample_groups
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import Group
 
@@ -103,26 +101,13 @@ def evaluate(config: Config, checkpoint: Path | None, *, against: Path | None, s
     step = 0
     if checkpoint is not None:
         step = trainer.checkpoints.read(checkpoint)[0].step
-        load_parameters(trainer.policy.chunks, checkpoint)  # without its optimizer state
+        load_parameters(trainer.learner.policy.chunks, checkpoint)  # without its optimizer state
     trainer.push()
     options = config.eval
     sampling = Sampling(
-        options.samples,
-        options.temperature,
-        config.rollout.max_completion_tokens,
-        trainer.stop_token_ids,
-        options.top_p,
+        options.samples, options.temperature, config.rollout.max_completion_tokens, top_p=options.top_p
     )
-    mine = range(trainer.engine.index, len(problems), trainer.engine.count)
-    found, _, _ = sample_groups(
-        [trainer.renderer.first(problems[i]) for i in mine],
-        trainer.engine,
-        trainer.scorer,
-        sampling,
-        [derive_seed(config.train.seed, "eval", i) for i in mine],
-    )
-    parts = gather_objects(list(zip(mine, found, strict=True)) if trainer.engine.is_first_rank else [])
-    groups = [group for _, group in sorted((pair for part in parts for pair in part), key=lambda p: p[0])]
+    groups = trainer.sampler.single_shot(problems, sampling, "eval")
     if is_main_rank():
         measured = Evaluation.of(step, groups)
         path = write(run_dir(config.run) / "eval", measured, groups)
@@ -133,7 +118,7 @@ def evaluate(config: Config, checkpoint: Path | None, *, against: Path | None, s
             before = read(against)
             gain = measured.accuracy - before.accuracy
             print(f"{'before':<8} {before}\n{'after':<8} {measured}\n{'gain':<8} {gain:+.3f}", flush=True)
-    trainer.close()
+    trainer.sampler.close()
 
 
 def write(folder: Path, measured: Evaluation, groups: Sequence[Group]) -> Path:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import architecture_of, check_layout, load_hf_config
+from igrpo_mcore.families import architecture_of
+from igrpo_mcore.policy.architecture import check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder
 from igrpo_mcore.report.run_folder import CONFIG_FILE
 
@@ -63,7 +64,7 @@ def export_checkpoint(config: Config, checkpoint: Path, out: Path, dtype: "torch
     from igrpo_mcore.policy.checkpoint import load_parameters
     from igrpo_mcore.policy.model import build_model
     from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
-    from igrpo_mcore.weights import export_hf
+    from igrpo_mcore.weights.hf_export import export_hf
 
     CheckpointFolder(checkpoint.parent).read(checkpoint)
     hf_config = load_hf_config(config.model.path)

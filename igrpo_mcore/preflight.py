@@ -10,7 +10,9 @@ from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.data.tokenizer import load_tokenizer
 from igrpo_mcore.disk import GIB, room_for
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import Architecture, architecture_of, check_layout, load_hf_config
+from igrpo_mcore.families import architecture_of, table_for
+from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.policy.architecture import check_layout, check_window, load_hf_config
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, checkpoint_bytes
 from igrpo_mcore.report.run_folder import check_run_folder, checkpoints_dir, run_dir
 from igrpo_mcore.rewards.options import options_of
@@ -23,7 +25,6 @@ from igrpo_mcore.weights.checkpoint import (
     open_checkpoint,
     resolve_checkpoint,
 )
-from igrpo_mcore.weights.families import table_for
 
 
 def local_ranks(config: Config) -> int:
@@ -65,6 +66,7 @@ def checks(
 
     def model() -> str:
         check_layout(architecture, config.parallel, config.rollout.tp, world_size)
+        check_window(architecture, config.rollout.longest_sequence)
         check_engine(hf_config, config.rollout)
         return f"{config.model.path} on {world_size} ranks"
 

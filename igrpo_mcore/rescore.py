@@ -27,7 +27,7 @@ class Rescored:
 
 
 def rescored(run: Path, options: RewardOptions) -> list[Rescored]:
-    """Every kept completion of a run, drafts and refinements, in order.
+    """Every kept completion of a run, of all stages, in order.
 
     Raises:
         UserError: ``run`` keeps no samples with an accuracy.
@@ -68,5 +68,5 @@ def summary(run: Path, found: list[Rescored]) -> str:
 def _samples(run: Path) -> Iterator[tuple[int, Problem, dict[str, Any]]]:
     for record in read_records(run / SAMPLES_FILE):
         problem = Problem(str(record["id"]), record["problem"], record["answer"])
-        for sample in [*(record["drafts"] or []), *record["refinements"]]:
-            yield int(record["step"]), problem, sample
+        for stage in record["stages"]:
+            yield from ((int(record["step"]), problem, sample) for sample in stage["completions"])

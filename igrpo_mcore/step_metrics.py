@@ -1,6 +1,6 @@
 """The metrics of one step, as metrics.jsonl has them; docs/metrics.md says what each name means."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from igrpo_mcore import device
@@ -10,15 +10,14 @@ from igrpo_mcore.phases import Phases
 from igrpo_mcore.policy.policy import UpdateStats
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.rewards.options import RewardOptions
-from igrpo_mcore.rollout.gather import rate
-from igrpo_mcore.rollout.stages import RolloutStats
+from igrpo_mcore.rollout.stages import StageStats
 from igrpo_mcore.types import PromptRollout
-from igrpo_mcore.weights import PushStats
+from igrpo_mcore.weights.push import PushStats
 
 
 def step_metrics(
     rollouts: Sequence[PromptRollout],
-    sampling: RolloutStats,
+    sampling: Mapping[str, StageStats],
     parity: Parity | None,
     importance: ImportanceWeights | None,
     updates: Sequence[UpdateStats],
@@ -43,14 +42,11 @@ def step_metrics(
         "parity/logprob_p999_abs_diff": parity.quantile_abs_diff if parity else None,
         "parity/logprob_mean_abs_diff": parity.mean_abs_diff if parity else None,
         **(importance.metrics() if importance else {}),
-        "time/drafts_s": sampling.drafts.seconds,
-        "time/draft_rewards_s": sampling.draft_rewards.seconds,
-        "time/refinements_s": sampling.refinements.seconds,
-        "time/refinement_rewards_s": sampling.refinement_rewards.seconds,
+        **{f"time/{stage}_s": stats.seconds for stage, stats in sampling.items()},
+        **{f"time/{stage}_rewards_s": stats.reward_seconds for stage, stats in sampling.items()},
+        **{f"tokens_per_s/{stage}": stats.rate for stage, stats in sampling.items()},
         **phases.metrics(),
         **pushed.metrics(),
-        "tokens_per_s/drafts": rate(sampling.drafts),
-        "tokens_per_s/refinements": rate(sampling.refinements),
         "tokens_per_s/update": trained / phases.seconds["update"],
         "memory/rss_gib": device.resident_gib(),
     }

@@ -68,20 +68,37 @@ class Group:
 
 
 @dataclass(frozen=True)
-class PromptRollout:
-    """Everything sampled for one problem in one step (paper, section 3).
+class StageGroup:
+    """What the stage ``name`` sampled for one problem.
 
-    ``drafts`` is stage 1 under q. ``chosen`` is the index of the draft that conditions stage 2, or
-    ``None`` with plain GRPO (``rollout.selection=none``). ``refinements`` is stage 2 under
-    q' = Concat(q, draft), the group that the update is taken on; under plain GRPO it is the one
-    group of N + G completions sampled from q and ``drafts`` is ``None``.
-    ``draft_overflowed`` is true where the draft did not fit the prompt budget.
+    ``chosen`` is the index of the completion that conditions the next stage, None in the last one;
+    ``overflowed`` is true where that completion did not fit the next prompt's budget.
     """
 
-    drafts: Group | None
-    chosen: int | None
-    refinements: Group
-    draft_overflowed: bool = False
+    name: str
+    group: Group
+    chosen: int | None = None
+    overflowed: bool = False
+
+
+@dataclass(frozen=True)
+class PromptRollout:
+    """Everything sampled for one problem in one step, stage by stage (paper, section 3).
+
+    iGRPO has two stages, drafts under q and refinements under q' = Concat(q, draft); plain GRPO has one.
+    """
+
+    stages: tuple[StageGroup, ...]
+
+    @property
+    def single_shot(self) -> Group:
+        """The first stage's group, sampled under the bare prompt q."""
+        return self.stages[0].group
+
+    @property
+    def trained(self) -> Group:
+        """The last stage's group, which the update is taken on."""
+        return self.stages[-1].group
 
 
 @dataclass(frozen=True)

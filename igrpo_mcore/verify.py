@@ -27,10 +27,12 @@ def verify(config: Config, *, of_run: bool) -> None:
         raise UserError(f"run {config.run.name} has no checkpoint yet: verify its recipe instead")
     trainer.push()
     source = None if of_run else resolve_checkpoint(config.model.path)
-    checked = verify_weights(trainer.sync, checkpoint=source, engine_model=trainer.engine.model)
-    rollouts, _ = trainer.rollout(trainer.position.step + 1)
+    checked = verify_weights(trainer.pusher, checkpoint=source, engine_model=trainer.gpu.engine.model)
+    with trainer.gpu.sampling():
+        rollouts, _ = trainer.sampler.sample(trainer.position.step + 1, trainer.position.problems)
     batches = mini_batches(rollouts, 1, config.objective, config.rollout)
-    measured = parity.compare(batches, [trainer.policy.logprobs(batch) for batch in batches])
+    with trainer.gpu.training():
+        measured = parity.compare(batches, trainer.learner.logprobs(batches))
     limits = limits_of(config.parity, config.model.dtype, device.has_cuda())
     if is_main_rank():
         print(f"weights of {trainer.checkpoints.latest() if of_run else source}")
@@ -46,4 +48,4 @@ def verify(config: Config, *, of_run: bool) -> None:
         parity.refuse(measured, limits, names)
     if names:
         raise UserError(f"these tensors differ on their way to the sampler: {', '.join(names)}")
-    trainer.close()
+    trainer.sampler.close()

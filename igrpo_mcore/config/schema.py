@@ -4,10 +4,11 @@ A recipe is a short YAML over these defaults, see ``igrpo_mcore.config.load``. T
 field is its documentation, unit included; ``igrpo config RECIPE`` prints the resolved tree.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from igrpo_kernels import Objective, ObjectiveOptions
 from omegaconf import MISSING
 
 from igrpo_mcore.config.reward_choices import AccuracyFrom, FormatStyle
@@ -27,13 +28,6 @@ class DraftOverflow(StrEnum):
 
     truncate = "truncate"
     drop = "drop"
-
-
-class ObjectiveKind(StrEnum):
-    clip = "clip"
-    reinforce = "reinforce"
-    cispo = "cispo"
-    gspo = "gspo"
 
 
 class Aggregation(StrEnum):
@@ -141,9 +135,12 @@ class RolloutConfig:
     tp: int = 1
     """vLLM tensor-parallel ranks an engine; world size / tp engines live in the ranks."""
     num_drafts: int = 4
-    """N, completions a prompt in stage 1."""
+    """N, completions a prompt in each round of drafts."""
+    draft_rounds: int = 1
+    """Rounds of N drafts before the refinements, each after the first conditioned on the chosen draft of the
+    round before; the paper has one."""
     num_refinements: int = 4
-    """G, completions a prompt in stage 2."""
+    """G, completions a prompt in the last stage, which the update is taken on."""
     selection: Selection = Selection.best
     """Which draft conditions stage 2; ``none`` is plain GRPO with the same budget N + G."""
     temperature: float = 0.7
@@ -211,22 +208,9 @@ class RewardConfig:
 
 
 @dataclass
-class ObjectiveConfig:
-    kind: ObjectiveKind = ObjectiveKind.clip
-    """clip (GRPO, iGRPO, DAPO, Dr. GRPO), reinforce (RGRA), cispo, gspo."""
-    clip_low: float | None = 0.2
-    """Ratios below 1 - clip_low are clipped; none sets no lower bound, as CISPO was published."""
-    clip_high: float = 0.2
-    """Ratios above 1 + clip_high are clipped."""
-    dual_clip: float | None = None
-    """Lower bound c of the objective for negative advantages (dual clip; kinds clip and gspo), none for
-    off."""
-    kl_coef: float = 0.0
-    """beta; 0 skips the reference entirely."""
-    kl_kind: str = "k3"
-    """Estimator of the KL to the reference: k1, k2 or k3."""
-    entropy_coef: float = 0.0
-    """Weight of the entropy bonus."""
+class ObjectiveConfig(ObjectiveOptions):
+    """The kernels' own options, whose formula and checks lie beside them, and those of a step."""
+
     aggregation: Aggregation = Aggregation.sequence
     """sequence: mean over a sequence's tokens, then over the group (paper); token: mean over all
     tokens of the batch (DAPO); fixed_length: sum over tokens / max_completion_tokens (Dr. GRPO)."""
@@ -239,7 +223,12 @@ class ObjectiveConfig:
     correction_cap: float = 2.0
     """C of the truncated weights, at least 1 (verl's default, 2)."""
     draft_weight: float = 0.0
-    """Weight of the GRPO loss of the draft group under q, an extension of ours (0 is the paper)."""
+    """Weight of the GRPO loss of the earlier stages' groups, an extension of ours (0 is the paper)."""
+
+    def at(self, temperature: float) -> Objective:
+        """What the kernels compute, for samples of this temperature."""
+        options = {option.name: getattr(self, option.name) for option in fields(ObjectiveOptions)}
+        return Objective(**options, temperature=temperature)
 
 
 @dataclass

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import fields
 
-from igrpo_mcore.config.schema import Config, ObjectiveKind, Selection
+from igrpo_mcore.config.schema import Config, Selection
+from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.errors import UserError
 
 LONGEST_TIME_LIMIT_S = 86400.0
@@ -66,7 +67,7 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "parallel.tp", "parallel.pp", "parallel.cp", "parallel.ep", "parallel.vpp")
     _at_least(config, 1, "parallel.dp", "rollout.tp", "train.steps", "train.prompts_per_step")
     _at_least(config, 1, "train.mini_batches", "train.micro_batch_tokens", "parity.every", "reward.workers")
-    _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens")
+    _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens", "rollout.draft_rounds")
     _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
     _at_least(config, 1, "rollout.push_bucket_bytes", "rollout.kv_cache_bytes")
     _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
@@ -75,9 +76,8 @@ def validate(config: Config) -> None:
     _at_most(config, 1, "eval.top_p")
     _at_most(config, LARGEST_SEED, "data.seed")
     _at_least(config, 0, "checkpoint.every")
-    _at_least(config, 0, "rollout.num_drafts", "objective.kl_coef", "objective.draft_weight", "train.seed")
+    _at_least(config, 0, "rollout.num_drafts", "objective.draft_weight", "train.seed")
     _at_least(config, 0, "optimizer.weight_decay", "optimizer.warmup_ratio", "run.samples_per_step")
-    _at_least(config, 0, "objective.clip_high", "objective.entropy_coef")
     _at_least(config, 0, "optimizer.beta1", "optimizer.beta2")
     _above(config, 0, "rollout.temperature", "optimizer.lr", "optimizer.grad_clip", "reward.time_limit_s")
     _above(config, 0, "optimizer.eps", "parity.mean_threshold", "parity.quantile_threshold")
@@ -92,8 +92,7 @@ def validate(config: Config) -> None:
             f"rollout.selection={rollout.selection} chooses among drafts but rollout.num_drafts=0; "
             "set rollout.num_drafts to 1 or more, or rollout.selection=none"
         )
-    group = rollout.num_refinements + (rollout.num_drafts if rollout.selection == Selection.none else 0)
-    if group < 2:
+    if stages_of(rollout)[-1].num_samples < 2:
         raise UserError(
             "a group of one completion has no advantage; set rollout.num_refinements to 2 or more"
         )
@@ -121,21 +120,10 @@ def validate(config: Config) -> None:
             f"train.mini_batches={train.mini_batches} does not divide train.prompts_per_step="
             f"{train.prompts_per_step}; choose a divisor"
         )
-    if objective.kl_kind not in ("k1", "k2", "k3"):
-        raise UserError(f"objective.kl_kind={objective.kl_kind} must be k1, k2 or k3")
-    if objective.clip_low is not None and not 0 <= objective.clip_low < 1:
-        raise UserError(
-            f"objective.clip_low={objective.clip_low} must lie in [0, 1); set null for no lower bound"
-        )
-    if objective.dual_clip is not None:
-        if objective.kind not in (ObjectiveKind.clip, ObjectiveKind.gspo):
-            raise UserError(
-                f"objective.dual_clip has no meaning for objective.kind={objective.kind}; set null"
-            )
-        if objective.dual_clip <= 1:
-            raise UserError(
-                f"objective.dual_clip={objective.dual_clip} must be above 1, or null for off; for example 3"
-            )
+    try:
+        objective.check()
+    except ValueError as error:
+        raise UserError(f"objective.{error}") from error
     for field in ("{problem}", "{draft}"):
         if field not in rollout.draft_template:
             raise UserError(

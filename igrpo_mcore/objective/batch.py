@@ -29,14 +29,14 @@ def group_sequences(
 def training_sequences(
     rollouts: Sequence[PromptRollout], objective: ObjectiveConfig, rollout: RolloutConfig
 ) -> list[TrainingSequence]:
-    """What the update is taken on: the refinements alone (paper, stage 2).
+    """What the update is taken on: the last stage alone (paper: the refinements).
 
-    ``objective.draft_weight`` > 0 adds the GRPO loss of the draft groups under q with that weight,
+    ``objective.draft_weight`` > 0 adds the GRPO loss of every earlier stage with that weight,
     an extension of ours.
     """
     budget = rollout.max_completion_tokens
-    sequences = group_sequences([r.refinements for r in rollouts], objective, budget)
-    drafts = [r.drafts for r in rollouts if r.drafts is not None]
+    sequences = group_sequences([r.trained for r in rollouts], objective, budget)
+    drafts = [stage.group for rollout in rollouts for stage in rollout.stages[:-1]]
     if objective.draft_weight and drafts:
         sequences += [
             TrainingSequence(

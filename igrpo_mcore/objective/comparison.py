@@ -1,6 +1,6 @@
 """Which objectives a run can tell apart."""
 
-from igrpo_mcore.config.schema import Config, Correction, ObjectiveConfig, ObjectiveKind
+from igrpo_mcore.config.schema import Config, Correction, ObjectiveConfig
 
 
 def same_gradient_note(config: Config) -> str | None:
@@ -14,9 +14,9 @@ def same_gradient_note(config: Config) -> str | None:
         return None
     default, chosen = ObjectiveConfig(), config.objective
     clips = ("clip_low", "clip_high", "dual_clip")
-    if chosen.kind == ObjectiveKind.gspo and chosen.correction == Correction.token:
+    if chosen.kind == "gspo" and chosen.correction == Correction.token:
         return None
-    if chosen.kind == ObjectiveKind.clip and all(getattr(chosen, n) == getattr(default, n) for n in clips):
+    if chosen.kind == "clip" and all(getattr(chosen, n) == getattr(default, n) for n in clips):
         return None
     return (
         f"note: with one update a step the ratio is 1 and objective.kind={chosen.kind} has the gradient of "

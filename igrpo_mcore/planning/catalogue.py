@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import Architecture, architecture_of, load_hf_config
-from igrpo_mcore.weights.families import table_for
+from igrpo_mcore.families import architecture_of, table_for
+from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.weights.table import Table
 
 # Qwen/Qwen2.5-7B and Qwen/Qwen2.5-14B; the fine-tunes below keep the shape and lengthen the positions

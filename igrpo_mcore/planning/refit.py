@@ -1,4 +1,4 @@
-"""The push of the weights as ``WeightSync`` plans it, from metadata alone."""
+"""The push of the weights as ``Pusher`` plans it, from metadata alone."""
 
 import itertools
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from igrpo_mcore.planning.catalogue import PlannedModel
 from igrpo_mcore.planning.layout import Layout, stages_of
 from igrpo_mcore.planning.parameters import engine_weight_bytes, held_by_stage, stage_parameters
 from igrpo_mcore.weights.holdings import Holding
-from igrpo_mcore.weights.reshard_plan import plan_reshard, wanted_by_engines
+from igrpo_mcore.weights.push_plan import plan_push, wanted_by_engines
 
 
 @dataclass(frozen=True)
@@ -54,5 +54,5 @@ def planned_refit(model: PlannedModel, layout: Layout, bucket_bytes: int) -> Ref
             dtype = torch.float32 if parameter.bytes_each == 4 else itemsize
             holdings[rule.param] = Holding(tuple(rule.segments(tp_rank, layout.tp, length)), dtype)
         held.append(holdings)
-    plan = plan_reshard(model.table, held, 0, wanted_by_engines(layout.rollout_tp), bucket_bytes, itemsize)
+    plan = plan_push(model.table, held, 0, wanted_by_engines(layout.rollout_tp), bucket_bytes, itemsize)
     return Refit(plan.bytes_moved, plan.extra_peak)

@@ -1,63 +1,11 @@
-"""What a Hugging Face config says of a model, in the terms Megatron-Core asks for.
+"""Where a model's config lies, and how its architecture is divided over the ranks of a layout."""
 
-Every family is one ``HybridModel`` layer pattern: a transformer block is two layers, attention
-``*`` then MLP ``-``; Nemotron-H's layers (Mamba ``M``, ``*``, ``-``) map one to one.
-"""
-
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from igrpo_mcore.config.schema import ParallelConfig
 from igrpo_mcore.errors import UserError, one_line
+from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.weights.rules import VLLM_VOCABULARY_MULTIPLE
-
-# transformers 5 calls the Mamba blocks linear_attention and the attention blocks full_attention
-_NEMOTRON_SYMBOLS = {
-    "mamba": "M",
-    "linear_attention": "M",
-    "attention": "*",
-    "full_attention": "*",
-    "mlp": "-",
-}
-
-
-@dataclass(frozen=True)
-class Mamba:
-    """Mamba-2 mixer sizes: heads, width a head, state, groups that share B and C."""
-
-    heads: int
-    head_dim: int
-    state_dim: int
-    groups: int
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A decoder's shape. Sizes are whole-model, before any parallel split."""
-
-    family: str
-    pattern: str
-    hidden: int
-    ffn_hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab_size: int
-    norm_eps: float
-    tied_embeddings: bool
-    qkv_bias: bool
-    qk_norm: bool
-    gated_mlp: bool
-    rope_theta: float | None
-    rope_scaling: dict[str, Any] | None
-    mamba: Mamba | None
-    dtype: str
-
-    @property
-    def layers(self) -> int:
-        """Hybrid layers, the length of the pattern."""
-        return len(self.pattern)
 
 
 def load_hf_config(path: str | Path):
@@ -86,95 +34,6 @@ def load_hf_config(path: str | Path):
             "give a folder with config.json, or make a small one with "
             f"`igrpo tiny --family qwen3 --out {path}`"
         ) from error
-
-
-def _rope(config: Any) -> tuple[float, dict[str, Any] | None]:
-    parameters = dict(getattr(config, "rope_parameters", None) or {})
-    theta = float(parameters.pop("rope_theta", getattr(config, "rope_theta", None) or 10000.0))
-    kind = parameters.pop("rope_type", "default")
-    if kind == "default":
-        return theta, None
-    if kind == "llama3":
-        return theta, parameters
-    raise UserError(
-        f"rotary embeddings of type {kind!r} are not supported; use a checkpoint with type default or llama3"
-    )
-
-
-def _refuse_if(condition: bool, config: Any, what: str) -> None:
-    if condition:
-        raise UserError(
-            f"{type(config).__name__} with {what} is not supported; "
-            "use a Qwen2, Qwen3, Llama or Nemotron-H checkpoint without it"
-        )
-
-
-def architecture_of(config: Any, dtype: str = "bfloat16") -> Architecture:
-    """Read a transformers config.
-
-    Raises:
-        UserError: an unsupported family or a feature of it that the policy does not implement.
-    """
-    family = config.model_type
-    if family not in ("qwen2", "qwen3", "llama", "nemotron_h"):
-        raise UserError(
-            f"model type {family!r} is not supported; supported are llama, nemotron_h, qwen2 and qwen3"
-        )
-    common: dict[str, Any] = dict(
-        family=family,
-        hidden=config.hidden_size,
-        ffn_hidden=config.intermediate_size,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        vocab_size=config.vocab_size,
-        tied_embeddings=config.tie_word_embeddings,
-        dtype=dtype,
-    )
-    if family == "nemotron_h":
-        _refuse_if(config.mlp_hidden_act != "relu2", config, f"mlp_hidden_act={config.mlp_hidden_act}")
-        _refuse_if(bool(config.mlp_bias), config, "mlp_bias")
-        _refuse_if(bool(config.attention_bias), config, "attention_bias")
-        _refuse_if(bool(config.use_bias), config, "use_bias")
-        _refuse_if(not config.use_conv_bias, config, "use_conv_bias=false")
-        limit = tuple(getattr(config, "time_step_limit", None) or (0.0, float("inf")))
-        _refuse_if(limit != (0.0, float("inf")), config, f"time_step_limit={limit}")
-        _refuse_if(config.conv_kernel != 4, config, f"conv_kernel={config.conv_kernel}")
-        blocks = config.layers_block_type
-        unknown = sorted(set(blocks) - set(_NEMOTRON_SYMBOLS))
-        _refuse_if(bool(unknown), config, f"blocks of type {unknown}")
-        return Architecture(
-            **common,
-            pattern="".join(_NEMOTRON_SYMBOLS[block] for block in blocks),
-            norm_eps=config.layer_norm_epsilon,
-            qkv_bias=False,
-            qk_norm=False,
-            gated_mlp=False,
-            rope_theta=None,
-            rope_scaling=None,
-            mamba=Mamba(
-                heads=config.mamba_num_heads,
-                head_dim=config.mamba_head_dim,
-                state_dim=config.ssm_state_size,
-                groups=config.n_groups,
-            ),
-        )
-    _refuse_if(config.hidden_act != "silu", config, f"hidden_act={config.hidden_act}")
-    _refuse_if(bool(getattr(config, "mlp_bias", False)), config, "mlp_bias")
-    _refuse_if(family != "qwen2" and bool(getattr(config, "attention_bias", False)), config, "attention_bias")
-    _refuse_if(bool(getattr(config, "use_sliding_window", False)), config, "sliding-window attention")
-    theta, scaling = _rope(config)
-    return Architecture(
-        **common,
-        pattern="*-" * config.num_hidden_layers,
-        norm_eps=config.rms_norm_eps,
-        qkv_bias=family == "qwen2",
-        qk_norm=family == "qwen3",
-        gated_mlp=True,
-        rope_theta=theta,
-        rope_scaling=scaling,
-        mamba=None,
-    )
 
 
 def padded_vocab_size(architecture: Architecture, tp: int) -> int:
@@ -225,6 +84,20 @@ def _check_rollout_tp(architecture: Architecture, tp: int) -> None:
             if architecture.heads % n == 0 and not _engine_cuts(architecture, n)
         ]
         raise UserError(f"rollout.tp={tp} would cut through {cut}; choose one of {fitting}")
+
+
+def check_window(architecture: Architecture, longest: int) -> None:
+    """Refuse a sliding window that would matter: the policy's attention sees every token before.
+
+    Raises:
+        UserError: ``longest``, the tokens of the longest sequence, is more than the window.
+    """
+    if architecture.window is not None and longest > architecture.window:
+        raise UserError(
+            f"the checkpoint's attention has a sliding_window of {architecture.window} tokens, which is not "
+            f"supported for sequences of up to {longest}; lower rollout.max_prompt_tokens or "
+            "rollout.max_completion_tokens, or use a checkpoint without a window"
+        )
 
 
 def check_layout(

@@ -6,7 +6,7 @@ stands. ``checkpoint_folder`` publishes it whole or not at all.
 
 import queue
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -24,14 +24,20 @@ from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.policy.model import PolicyModel
 
-if TYPE_CHECKING:
-    from igrpo_mcore.policy.policy import Policy
+
+class Sharded(Protocol):
+    """What a checkpoint keeps, the policy."""
+
+    def sharded_state(self, *, loading: bool) -> dict[str, Any]: ...
+
+    def load_sharded_state(self, state: dict[str, Any], updates: int) -> None: ...
+
 
 GATHER_SLACK = 1.25
 """Of the memory that a gather takes; NCCL's and the padding of a buffer are beside it."""
 
 
-def save_checkpoint(folder: CheckpointFolder, policy: "Policy", position: Position) -> Path:
+def save_checkpoint(folder: CheckpointFolder, policy: Sharded, position: Position) -> Path:
     """Write and publish the checkpoint of ``position.step``; older ones than are kept go. Collective.
 
     Raises:
@@ -58,14 +64,14 @@ def save_checkpoint(folder: CheckpointFolder, policy: "Policy", position: Positi
     return folder.path(position.step)
 
 
-def load_latest(folder: CheckpointFolder, policy: "Policy") -> Position | None:
+def load_latest(folder: CheckpointFolder, policy: Sharded) -> Position | None:
     """Load the newest checkpoint as rank 0 sees the folder; None where there is none. Collective."""
     latest = [folder.latest()]
     dist.broadcast_object_list(latest, src=0)
     return load_checkpoint(folder, policy, latest[0]) if latest[0] else None
 
 
-def load_checkpoint(folder: CheckpointFolder, policy: "Policy", checkpoint: Path) -> Position:
+def load_checkpoint(folder: CheckpointFolder, policy: Sharded, checkpoint: Path) -> Position:
     """Fill ``policy`` from a published checkpoint, whatever layout wrote it. Collective.
 
     Raises:

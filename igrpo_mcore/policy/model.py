@@ -15,7 +15,9 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from igrpo_mcore.config.schema import ModelConfig, ParallelConfig
-from igrpo_mcore.policy.architecture import Architecture, padded_vocab_size, pipeline_pattern
+from igrpo_mcore.dtypes import torch_dtype
+from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.policy.architecture import padded_vocab_size, pipeline_pattern
 from igrpo_mcore.policy.layer_spec import RowParams, has_transformer_engine, hybrid_spec, layer_paths
 from igrpo_mcore.policy.packing import PackedRow
 
@@ -24,7 +26,7 @@ def transformer_config(
     architecture: Architecture, parallel: ParallelConfig, model: ModelConfig
 ) -> TransformerConfig:
     """Megatron's configuration of the architecture under a parallel layout."""
-    dtype = torch.float32 if model.dtype == "float32" else torch.bfloat16
+    dtype = torch_dtype(model.dtype)
     mamba = architecture.mamba
     return TransformerConfig(
         num_layers=architecture.layers,

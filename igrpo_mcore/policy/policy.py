@@ -15,7 +15,7 @@ from torch import Tensor
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import Architecture
+from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.policy.checkpoint import (
     load_model_state,
     room_to_gather,
@@ -88,14 +88,18 @@ class Policy:
         """Call after the parameters were filled: the optimizer's fp32 main copies follow them."""
         self._optimizer.reload_model_params()
 
+    @property
+    def offloads_optimizer(self) -> bool:
+        """Whether ``offload_optimizer`` does anything."""
+        return self._options.model.offload_optimizer
+
     def offload_optimizer(self) -> None:
-        """Where ``model.offload_optimizer`` says so, keep optimizer and gradients off the device until
-        the next gradient is computed or ``restore_optimizer`` is called."""
-        if self._options.model.offload_optimizer:
+        """Where ``model.offload_optimizer`` says so, take optimizer and gradients off the device."""
+        if self.offloads_optimizer:
             self._offload.offload()
 
     def restore_optimizer(self) -> None:
-        """Undo ``offload_optimizer``; whoever reads the optimizer's state calls it first."""
+        """Undo ``offload_optimizer``; before a gradient is computed or the optimizer's state is read."""
         self._offload.restore()
 
     # ---- checkpoints --------------------------------------------------------------------------
@@ -105,7 +109,6 @@ class Policy:
 
         ``loading`` gives one to be filled by dist_checkpointing and handed to ``load_sharded_state``.
         """
-        self.restore_optimizer()
         with device.megatron_on_cpu():
             metadata = sharding_metadata(loading or room_to_gather(self.chunks))
             model = sharded_model_state(self.chunks)
@@ -215,7 +218,6 @@ class Policy:
             The loss, the token-weighted mean metrics and ``head_rows``, the rows that left the LM head
             in all data-parallel ranks; the same on every rank.
         """
-        self.restore_optimizer()
         for chunk in self._ddp:
             chunk.zero_grad_buffer()
         self._optimizer.zero_grad()

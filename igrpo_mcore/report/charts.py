@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from igrpo_mcore.report.summary import PHASES, Record, values_of
+from igrpo_mcore.report.summary import Record, phases_of, values_of
 
 INK, GRID = "#3b4252", "#e4e7ec"
 DRAFTS, REFINEMENTS, NEUTRAL, WARN = "#2f7fb8", "#d9742b", "#4c566a", "#c0392b"
@@ -164,6 +164,7 @@ def panels(parity_limit: float | None) -> list[Panel]:
             (
                 Curve("tokens_per_s/drafts", "drafts", DRAFTS),
                 Curve("tokens_per_s/refinements", "refinements", REFINEMENTS),
+                Curve("tokens_per_s/completions", "completions", REFINEMENTS),
                 Curve("tokens_per_s/update", "update", "#3f9b6c"),
             ),
             unit="tokens/s",
@@ -202,14 +203,15 @@ def draw(panel: Panel, records: Sequence[Record]) -> str | None:
 
 def draw_phases(records: Sequence[Record]) -> str | None:
     """Seconds of each step by phase, stacked; None where no time was measured."""
-    phases = [phase for phase in PHASES if any(values_of(records, f"time/{phase}_s"))]
+    every = phases_of(records)
+    phases = [phase for phase in every if any(values_of(records, f"time/{phase}_s"))]
     if not phases:
         return None
     figure, axes = _figure(width=11.2)
     steps = [record["step"] or 0 for record in records]
     seconds = [[record.get(f"time/{phase}_s") or 0.0 for record in records] for phase in phases]
     labels = [phase.replace("_", " ") for phase in phases]
-    colours = [PHASE_COLOURS[PHASES.index(phase)] for phase in phases]
+    colours = [PHASE_COLOURS[every.index(phase) % len(PHASE_COLOURS)] for phase in phases]
     if len(steps) <= SMOOTH_OVER:
         floor = [0.0] * len(steps)
         for height, label, colour in zip(seconds, labels, colours, strict=True):

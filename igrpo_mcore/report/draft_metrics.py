@@ -1,16 +1,25 @@
-"""What stage 2 makes of the draft that it was given: metrics that only a two-stage method has."""
+"""What a stage makes of the draft that it was given: metrics that only a method with several stages has."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean
 
+from igrpo_mcore.config.stages import DRAFTS, REFINEMENTS
 from igrpo_mcore.rewards.accuracy import FinalAnswer, final_answer_of, same_as_written
 from igrpo_mcore.rewards.options import RewardOptions
-from igrpo_mcore.types import Completion, PromptRollout, Score
+from igrpo_mcore.types import PromptRollout, Score, StageGroup
+
+
+def stage_names(rollouts: Sequence[PromptRollout]) -> tuple[str, ...]:
+    """A step's stages by the names of its metrics; a single stage counts as drafts and as refinements."""
+    names = tuple(stage.name for stage in rollouts[0].stages) if rollouts else ()
+    return names if len(names) > 1 else (DRAFTS, REFINEMENTS)
 
 
 def draft_metrics(rollouts: Sequence[PromptRollout], options: RewardOptions) -> dict[str, float | None]:
-    """``drafts/…`` and ``refinements/…`` of docs/metrics.md that set refinements against the chosen draft.
+    """``drafts/…`` and ``refinements/…`` of docs/metrics.md that set refinements against the chosen draft;
+    with more stages, each stage against the chosen completion of the one before.
 
     Means are over prompts for drafts and over all refinements for refinements; "right" is ``is_right``.
     An answer repeats its draft's where ``options`` read the same number or the same text out of both; one
@@ -21,7 +30,17 @@ def draft_metrics(rollouts: Sequence[PromptRollout], options: RewardOptions) -> 
     and V = 1/4: 0.54 for 0.68), as it is concave in V. The unbiased estimate from the same N drafts is
     the observed ``drafts/best_accuracy`` (pass@k at k = n, arXiv 2107.03374), which stands beside it.
     """
-    prompts = [_Refined.of(r, options) for r in rollouts if r.drafts is not None and r.chosen is not None]
+    several = [rollout.stages for rollout in rollouts if len(rollout.stages) > 1]
+    return {
+        key: value
+        for i, (before, after) in enumerate(pairwise(stage_names(rollouts)))
+        for key, value in _pair(
+            before, after, [_Refined.of(s[i], s[i + 1], options) for s in several]
+        ).items()
+    }
+
+
+def _pair(before: str, after: str, prompts: Sequence["_Refined"]) -> dict[str, float | None]:
     pairs = [(p, score, text) for p in prompts for score, text in p.refinements]
     gains = [score.total - p.chosen.total for p, score, _ in pairs]
 
@@ -29,22 +48,22 @@ def draft_metrics(rollouts: Sequence[PromptRollout], options: RewardOptions) -> 
         return _mean([is_right(score) for p, score, _ in pairs if is_right(p.chosen) == right])
 
     return {
-        "drafts/chosen_reward": _mean([p.chosen.total for p in prompts]),
-        "drafts/chosen_accuracy": _mean([is_right(p.chosen) for p in prompts]),
-        "drafts/best_accuracy": _mean([any(p.right_drafts) for p in prompts]),
-        "drafts/best_of_n_expected": _mean(
+        f"{before}/chosen_reward": _mean([p.chosen.total for p in prompts]),
+        f"{before}/chosen_accuracy": _mean([is_right(p.chosen) for p in prompts]),
+        f"{before}/best_accuracy": _mean([any(p.right_drafts) for p in prompts]),
+        f"{before}/best_of_n_expected": _mean(
             [1 - (1 - fmean(p.right_drafts)) ** len(p.right_drafts) for p in prompts]
         ),
-        "refinements/gain_over_draft": _mean(gains),
-        "refinements/beat_draft": _mean([gain > 0 for gain in gains]),
-        "refinements/equal_draft": _mean([gain == 0 for gain in gains]),
-        "refinements/below_draft": _mean([gain < 0 for gain in gains]),
-        "refinements/repeat_answer": _mean(
-            [same_as_written(p.answer, final_answer_of(text, options)) for p, _, text in pairs]
+        f"{after}/gain_over_draft": _mean(gains),
+        f"{after}/beat_draft": _mean([gain > 0 for gain in gains]),
+        f"{after}/equal_draft": _mean([gain == 0 for gain in gains]),
+        f"{after}/below_draft": _mean([gain < 0 for gain in gains]),
+        f"{after}/repeat_answer": _mean(
+            [same_as_written(p.answer, final_answer_of(text, p.options)) for p, _, text in pairs]
         ),
-        "refinements/repeat_text": _mean([p.text.split() == text.split() for p, _, text in pairs]),
-        "refinements/accuracy_given_right_draft": accuracy_given(True),
-        "refinements/accuracy_given_wrong_draft": accuracy_given(False),
+        f"{after}/repeat_text": _mean([p.text.split() == text.split() for p, _, text in pairs]),
+        f"{after}/accuracy_given_right_draft": accuracy_given(True),
+        f"{after}/accuracy_given_wrong_draft": accuracy_given(False),
     }
 
 
@@ -61,6 +80,7 @@ def is_right(score: Score) -> bool:
 class _Refined:
     """One prompt: its chosen draft's score, text and answer, which drafts were right, and the refinements."""
 
+    options: RewardOptions
     chosen: Score
     text: str
     answer: FinalAnswer | None
@@ -68,17 +88,17 @@ class _Refined:
     refinements: list[tuple[Score, str]]
 
     @classmethod
-    def of(cls, rollout: PromptRollout, options: RewardOptions) -> "_Refined":
-        assert rollout.drafts is not None
-        assert rollout.chosen is not None
-        draft: Completion = rollout.drafts.completions[rollout.chosen]
-        texts = [completion.text for completion in rollout.refinements.completions]
+    def of(cls, drafts: StageGroup, refined: StageGroup, options: RewardOptions) -> "_Refined":
+        assert drafts.chosen is not None
+        text = drafts.group.completions[drafts.chosen].text
+        texts = [completion.text for completion in refined.group.completions]
         return cls(
-            rollout.drafts.scores[rollout.chosen],
-            draft.text,
-            final_answer_of(draft.text, options),
-            [is_right(score) for score in rollout.drafts.scores],
-            list(zip(rollout.refinements.scores, texts, strict=True)),
+            options,
+            drafts.group.scores[drafts.chosen],
+            text,
+            final_answer_of(text, options),
+            [is_right(score) for score in drafts.group.scores],
+            list(zip(refined.group.scores, texts, strict=True)),
         )
 
 

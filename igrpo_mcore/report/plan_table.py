@@ -13,7 +13,7 @@ PLAN_FILE = "plan.json"
 # planned phase -> the run's own names of it
 _SECONDS = {
     "drafts": ("drafts",),
-    "refinements": ("refinements",),
+    "refinements": ("refinements", "completions"),
     "logprobs": ("logprobs", "ref_logprobs"),
     "update": ("update",),
     "push": ("push",),

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from igrpo_mcore.report.draft_metrics import draft_metrics
+from igrpo_mcore.report.draft_metrics import draft_metrics, stage_names
 from igrpo_mcore.report.hacking import hacking_metrics
 from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.types import Group, PromptRollout
@@ -15,34 +15,40 @@ def rollout_metrics(
     """Metrics over all prompts of a step; give the rollouts of every rank.
     ``options`` say where completions state their answers (none: the defaults).
 
-    For each stage, ``drafts/`` and ``refinements/``:
+    For each stage by its name:
     ``reward_mean`` and ``reward_std`` (population) over all its completions, the unweighted mean of
     each reward by name (``accuracy``, ``format``, …), ``truncated_share`` of the completions that
-    the token budget ended, ``length_mean`` in tokens. Also
+    the token budget ended, ``length_mean`` in tokens; of a stage that conditions the next one also
+    ``overflowed_share``, the share of prompts whose chosen completion did not fit. Also
     ``groups/zero_std_share``: share of the groups that the update is taken on whose rewards are all
     equal (no gradient), and ``groups/with_gradient``: number of the others; ``hacking/…`` of the group that
-    the update is taken on and ``hacking/drafts_…`` of the drafts, see ``igrpo_mcore.report.hacking``;
-    ``drafts/overflowed_share``: share of the prompts whose draft did not fit;
-    ``rewards/failures``: reward calls that raised or ran out of time, both stages; all of ``draft_metrics``.
+    the update is taken on and ``hacking/drafts_…`` of the first stage, see ``igrpo_mcore.report.hacking``;
+    ``rewards/failures``: reward calls that raised or ran out of time, all stages; all of ``draft_metrics``.
 
-    Plain GRPO (``drafts`` is None) samples its one group under q, as drafts are: ``drafts/…`` is
-    then computed from that group too and stays the single-shot figure; ``drafts/overflowed_share`` is None.
+    So that runs can be compared, ``drafts/…`` is the single-shot figure and ``refinements/…`` that of the
+    group which the update is taken on for every method: under plain GRPO both are of its one stage.
     A stage without completions gives None.
     """
-    refinements = [rollout.refinements for rollout in rollouts]
-    drafts = [rollout.drafts or rollout.refinements for rollout in rollouts]
-    flat = [len(set(group.rewards)) <= 1 for group in refinements]
-    two_stage = [rollout for rollout in rollouts if rollout.drafts is not None]
-    sampled = refinements + [rollout.drafts for rollout in two_stage if rollout.drafts is not None]
+    names = stage_names(rollouts)
+    stages = {name: [rollout.stages[i] for rollout in rollouts] for i, name in enumerate(names[:-1])}
+    single_shot = [rollout.single_shot for rollout in rollouts]
+    trained = [rollout.trained for rollout in rollouts]
+    plain = any(len(rollout.stages) == 1 for rollout in rollouts)
+    groups = {name: single_shot if plain else [s.group for s in found] for name, found in stages.items()}
+    groups[names[-1]] = trained
+    flat = [len(set(group.rewards)) <= 1 for group in trained]
+    sampled = [stage.group for rollout in rollouts for stage in rollout.stages]
     return {
-        **_stage("drafts", drafts),
-        "drafts/overflowed_share": _mean([float(rollout.draft_overflowed) for rollout in two_stage]),
-        **_stage("refinements", refinements),
+        **{key: value for name, of_stage in groups.items() for key, value in _stage(name, of_stage).items()},
+        **{
+            f"{name}/overflowed_share": None if plain else _mean([float(s.overflowed) for s in found])
+            for name, found in stages.items()
+        },
         **draft_metrics(rollouts, options or RewardOptions()),
         "groups/zero_std_share": _mean(flat),
         "groups/with_gradient": float(len(flat) - sum(flat)),
-        **{f"hacking/drafts_{name}": value for name, value in hacking_metrics(drafts).items()},
-        **{f"hacking/{name}": value for name, value in hacking_metrics(refinements).items()},
+        **{f"hacking/drafts_{name}": value for name, value in hacking_metrics(single_shot).items()},
+        **{f"hacking/{name}": value for name, value in hacking_metrics(trained).items()},
         "rewards/failures": float(sum(len(s.failures) for group in sampled for s in group.scores)),
     }
 

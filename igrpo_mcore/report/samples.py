@@ -12,10 +12,10 @@ class SamplesWriter:
     """Writes the first ``samples_per_step`` prompts of each step, one JSON object a prompt.
 
     ``decode`` turns token ids into text, special tokens included. An object holds ``step``, ``id``,
-    ``problem``, ``answer``, ``prompt`` (q, as the engine got it), ``drafts`` (null under plain GRPO),
-    ``chosen`` (index of the draft), ``draft_overflowed``, ``refinement_prompt`` (q') and
-    ``refinements``; each draft and refinement has ``text``, ``reward``, ``parts``, ``failures``,
-    ``tokens`` and ``truncated``.
+    ``problem``, ``answer`` and ``stages``, each with its ``name``, ``prompt`` (as the engine got it),
+    ``completions``, ``chosen`` (index of the one that conditions the next stage, null in the last) and
+    ``overflowed``; a completion has ``text``, ``reward``, ``parts``, ``failures``, ``tokens`` and
+    ``truncated``.
     """
 
     def __init__(
@@ -38,19 +38,22 @@ class SamplesWriter:
         self._lines.close()
 
     def _record(self, step: int, rollout: PromptRollout) -> dict[str, Any]:
-        drafts, refinements = rollout.drafts, rollout.refinements
-        problem = refinements.prompt.problem
+        problem = rollout.single_shot.prompt.problem
         return {
             "step": step,
             "id": problem.id,
             "problem": problem.problem,
             "answer": problem.answer,
-            "prompt": self._decode((drafts or refinements).prompt.token_ids),
-            "drafts": None if drafts is None else _completions(drafts),
-            "chosen": rollout.chosen,
-            "draft_overflowed": rollout.draft_overflowed,
-            "refinement_prompt": None if drafts is None else self._decode(refinements.prompt.token_ids),
-            "refinements": _completions(refinements),
+            "stages": [
+                {
+                    "name": stage.name,
+                    "prompt": self._decode(stage.group.prompt.token_ids),
+                    "completions": _completions(stage.group),
+                    "chosen": stage.chosen,
+                    "overflowed": stage.overflowed,
+                }
+                for stage in rollout.stages
+            ],
         }
 
 

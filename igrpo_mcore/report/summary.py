@@ -8,18 +8,15 @@ from dataclasses import dataclass
 Record = Mapping[str, float | None]
 """One line of metrics.jsonl."""
 
-PHASES = (
-    "drafts",
-    "draft_rewards",
-    "refinements",
-    "refinement_rewards",
-    "gather",
-    "logprobs",
-    "ref_logprobs",
-    "update",
-    "push",
-)
-"""The phases of a step in the order in which they run; each has ``time/PHASE_s``."""
+_AFTER_SAMPLING = ("gather", "logprobs", "ref_logprobs", "update", "push")
+
+
+def phases_of(records: Sequence[Record]) -> tuple[str, ...]:
+    """The phases of a step in the order in which they run, each with ``time/PHASE_s``: sampling and scoring
+    of each stage, then the rest."""
+    keys = dict.fromkeys(key for record in records for key in record)
+    stages = [key[len("time/") : -len("_rewards_s")] for key in keys if key.endswith("_rewards_s")]
+    return (*(phase for stage in stages for phase in (stage, f"{stage}_rewards")), *_AFTER_SAMPLING)
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ def summarize(records: Sequence[Record]) -> Summary:
     """The summary of a run's steps, in order; works on any number of them, none included."""
     fifth = max(1, len(records) // 5)
     parity = values_of(records, "parity/logprob_max_abs_diff")
-    seconds = {phase: math.fsum(values_of(records, f"time/{phase}_s")) for phase in PHASES}
+    seconds = {phase: math.fsum(values_of(records, f"time/{phase}_s")) for phase in phases_of(records)}
     return Summary(
         steps=len(records),
         fifth=fifth,

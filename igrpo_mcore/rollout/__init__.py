@@ -1,1 +1,1 @@
-"""Sampling: the engine interface, vLLM behind it, the two stages of iGRPO and the choice of a draft."""
+"""Sampling: the engine interface, vLLM behind it, a rollout's stages and the choice of a draft."""

@@ -1,7 +1,7 @@
-"""What the two stages ask of whatever generates tokens."""
+"""What a stage asks of whatever generates tokens."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -22,8 +22,12 @@ class Sampling:
     num_samples: int
     temperature: float
     max_tokens: int
-    stop_token_ids: tuple[int, ...]
+    stop_token_ids: tuple[int, ...] = ()
     top_p: float = 1.0
+
+    def stopping_at(self, stop_token_ids: tuple[int, ...]) -> "Sampling":
+        """The same with other stop tokens."""
+        return replace(self, stop_token_ids=stop_token_ids)
 
 
 class EngineMemory(StrEnum):

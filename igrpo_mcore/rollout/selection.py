@@ -1,4 +1,4 @@
-"""Which draft conditions stage 2 (paper, section 3: the best by reward)."""
+"""Which draft conditions the next stage (paper, section 3: the best by reward)."""
 
 import random
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The two stages of one step: drafts under q, then refinements under q' = Concat(q, draft)."""
+"""A rollout is a list of stages: the first samples under q, the next under q' = Concat(q, chosen draft)."""
 
 import hashlib
 import time
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from igrpo_mcore.config.schema import RolloutConfig, Selection
+from igrpo_mcore.config.schema import RolloutConfig
+from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.rollout.engine import RolloutEngine, Sampling
 from igrpo_mcore.rollout.selection import select_draft
-from igrpo_mcore.types import Completion, Group, Problem, Prompt, PromptRollout, Score
+from igrpo_mcore.types import Completion, Group, Problem, Prompt, PromptRollout, Score, StageGroup
 
 
 class Renderer(Protocol):
@@ -33,21 +34,17 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
-class PhaseStats:
-    """Completion tokens that a phase sampled or scored, and the seconds it took."""
+class StageStats:
+    """Completion tokens of a stage, the seconds that sampling them took, and those of scoring them."""
 
-    tokens: int = 0
-    seconds: float = 0.0
+    tokens: int
+    seconds: float
+    reward_seconds: float
 
-
-@dataclass(frozen=True)
-class RolloutStats:
-    """The phases of one engine's part of a step; the draft phases are empty under plain GRPO."""
-
-    refinements: PhaseStats
-    refinement_rewards: PhaseStats
-    drafts: PhaseStats = PhaseStats()
-    draft_rewards: PhaseStats = PhaseStats()
+    @property
+    def rate(self) -> float | None:
+        """Tokens a second; none where there are no tokens."""
+        return self.tokens / self.seconds if self.tokens else None
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -56,16 +53,16 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def sample_groups(
+def sample_stage(
     prompts: Sequence[Prompt],
     engine: RolloutEngine,
     scorer: Scorer,
     sampling: Sampling,
     seeds: Sequence[int],
-) -> tuple[list[Group], PhaseStats, PhaseStats]:
-    """``sampling.num_samples`` scored completions after each prompt; what sampling and scoring took.
+) -> tuple[list[Group], StageStats]:
+    """``sampling.num_samples`` scored completions after each prompt, one seed a prompt.
 
-    Training and evaluation both sample by this call.
+    Every stage of a training step samples by this call, evaluation too.
     """
     start = time.perf_counter()
     completions = engine.generate([prompt.token_ids for prompt in prompts], sampling, seeds)
@@ -78,7 +75,7 @@ def sample_groups(
         Group(prompt, tuple(group), tuple(next(scores) for _ in group))
         for prompt, group in zip(prompts, completions, strict=True)
     ]
-    return groups, PhaseStats(tokens, sampled - start), PhaseStats(tokens, scored - sampled)
+    return groups, StageStats(tokens, sampled - start, scored - sampled)
 
 
 def sample(
@@ -92,45 +89,36 @@ def sample(
     step: int,
     positions: Sequence[int],
     stop_token_ids: tuple[int, ...],
-) -> tuple[list[PromptRollout], RolloutStats]:
-    """Draw and score one engine's part of a step (paper, section 3, both stages).
+) -> tuple[list[PromptRollout], dict[str, StageStats]]:
+    """Draw and score one engine's part of a step, stage by stage (paper, section 3); stats by stage.
 
     ``positions`` are the problems' places in the whole step, over all engines: seeds derive from
     (``seed``, ``step``, stage, position), so what is sampled does not depend on how the problems are
-    spread over engines. With ``selection=none`` there is one group of N + G completions under q.
+    spread over engines.
     """
     if len(positions) != len(problems):
         raise ValueError(f"{len(problems)} problems but {len(positions)} positions")
-
-    def draw(
-        prompts: list[Prompt], num_samples: int, stage: str
-    ) -> tuple[list[Group], PhaseStats, PhaseStats]:
-        seeds = [derive_seed(seed, step, stage, position) for position in positions]
-        sampling = Sampling(num_samples, rollout.temperature, rollout.max_completion_tokens, stop_token_ids)
-        return sample_groups(prompts, engine, scorer, sampling, seeds)
-
-    first_prompts = [renderer.first(problem) for problem in problems]
-    if rollout.selection == Selection.none:
-        budget = rollout.num_drafts + rollout.num_refinements
-        groups, generation, rewards = draw(first_prompts, budget, "only")
-        return [PromptRollout(None, None, group) for group in groups], RolloutStats(generation, rewards)
-
-    drafts, draft_generation, draft_rewards = draw(first_prompts, rollout.num_drafts, "drafts")
-    chosen = [
-        select_draft(rollout.selection, group.rewards, derive_seed(seed, step, "selection", position))
-        for group, position in zip(drafts, positions, strict=True)
-    ]
-    second = [
-        renderer.second(problem, group.completions[index])
-        for problem, group, index in zip(problems, drafts, chosen, strict=True)
-    ]
-    refinements, generation, rewards = draw(
-        [prompt for prompt, _ in second], rollout.num_refinements, "refinements"
-    )
-    rollouts = [
-        PromptRollout(draft_group, index, group, overflowed)
-        for draft_group, index, group, (_, overflowed) in zip(
-            drafts, chosen, refinements, second, strict=True
+    stages, stats = stages_of(rollout), {}
+    sampled: list[list[StageGroup]] = [[] for _ in problems]
+    prompts = [renderer.first(problem) for problem in problems]
+    for stage in stages:
+        key = "only" if len(stages) == 1 else stage.name
+        groups, stats[stage.name] = sample_stage(
+            prompts,
+            engine,
+            scorer,
+            Sampling(stage.num_samples, rollout.temperature, rollout.max_completion_tokens, stop_token_ids),
+            [derive_seed(seed, step, key, position) for position in positions],
         )
-    ]
-    return rollouts, RolloutStats(generation, rewards, draft_generation, draft_rewards)
+        if stage is stages[-1]:
+            for found, group in zip(sampled, groups, strict=True):
+                found.append(StageGroup(stage.name, group))
+            break
+        prompts = []
+        for found, group, position in zip(sampled, groups, positions, strict=True):
+            choice_seed = derive_seed(seed, step, stage.name.replace("drafts", "selection"), position)
+            chosen = select_draft(rollout.selection, group.rewards, choice_seed)
+            prompt, overflowed = renderer.second(group.prompt.problem, group.completions[chosen])
+            found.append(StageGroup(stage.name, group, chosen, overflowed))
+            prompts.append(prompt)
+    return [PromptRollout(tuple(found)) for found in sampled], stats

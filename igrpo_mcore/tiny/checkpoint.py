@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import architecture_of
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.tiny.demonstrations import Demonstrations, DraftKind, DraftShares
@@ -26,7 +26,8 @@ from igrpo_mcore.tiny.model import model_config
 from igrpo_mcore.tiny.task import Split, problems
 from igrpo_mcore.tiny.tokenizer import make_tokenizer
 from igrpo_mcore.types import TrainingSequence
-from igrpo_mcore.weights import export_hf, load_hf_weights
+from igrpo_mcore.weights.hf_export import export_hf
+from igrpo_mcore.weights.hf_import import load_hf_weights
 
 PROBLEMS_FILE = "problems.jsonl"
 

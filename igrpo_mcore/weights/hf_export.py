@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 
 from igrpo_mcore.collective import gather_objects, raise_everywhere
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.families import table_for
 from igrpo_mcore.weights.checkpoint import INDEX, SINGLE, resolve_checkpoint
-from igrpo_mcore.weights.families import table_for
-from igrpo_mcore.weights.holdings import exchange_holdings, run_bytes
+from igrpo_mcore.weights.holdings import exchange_holdings
 from igrpo_mcore.weights.local import locate_shards
-from igrpo_mcore.weights.reshard_plan import ReshardPlan, plan_reshard, wanted_by_writers
+from igrpo_mcore.weights.push_plan import PushPlan, plan_push, wanted_by_writers
 from igrpo_mcore.weights.table import Table
 from igrpo_mcore.weights.transport import Meter, Transport
 
@@ -29,22 +28,20 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json")
 
 @dataclass(frozen=True)
 class ExportStats:
-    """``bytes_written`` is this rank's, ``total_bytes`` and ``files`` are of the whole folder."""
+    """Tensor bytes and weight files of the whole folder."""
 
-    bytes_written: int
     total_bytes: int
     files: tuple[str, ...]
-    seconds: float
 
 
-def _files_of_rank(table: Table, plan: ReshardPlan, dtype: torch.dtype, limit: int) -> list[list[str]]:
+def _files_of_rank(table: Table, plan: PushPlan, dtype: torch.dtype, limit: int) -> list[list[str]]:
     """Tensor names of each file that this rank writes, in the order they arrive."""
     files: list[list[str]] = []
     size = limit
     for bucket in plan.buckets:
         for arrival in bucket.arrivals:
             tensor = table.tensors[arrival.tensor]
-            bytes_ = run_bytes(tensor, tensor.whole, dtype)
+            bytes_ = tensor.run_bytes(tensor.whole, dtype)
             if size + bytes_ > limit:
                 files.append([])
                 size = 0
@@ -89,7 +86,7 @@ def export_hf(
 
     Every tensor is gathered on one of the ranks that hold part of it and written there, at most
     ``max_file_bytes`` at a time. All ranks must see the same file system. The few tensors that
-    Megatron keeps in float32 (Mamba's A_log, D, dt_bias, router biases) stay so in a bf16 export.
+    Megatron keeps in float32 (Mamba's A_log, D, dt_bias) stay so in a bf16 export.
 
     Args:
         checkpoint_src: folder or hub id whose config and tokenizer belong to the policy.
@@ -98,7 +95,6 @@ def export_hf(
     Raises:
         UserError: on every rank, for a folder that is not empty or a source without config.json.
     """
-    started = time.perf_counter()
     rank = dist.get_rank() if dist.is_initialized() else 0
     out, problem = Path(out_dir), None
     try:
@@ -111,7 +107,7 @@ def export_hf(
     table = table_for(hf_config)
     shards = locate_shards(chunks, table)
     held = exchange_holdings(shards)
-    plan = plan_reshard(table, held, rank, wanted_by_writers(table, held), bucket_bytes, dtype)
+    plan = plan_push(table, held, rank, wanted_by_writers(table, held), bucket_bytes, dtype)
     mine = _files_of_rank(table, plan, dtype, max_file_bytes)
     counts = gather_objects(len(mine))
     total, first = sum(counts), sum(counts[:rank]) + 1
@@ -126,7 +122,7 @@ def export_hf(
         pending[name] = tensor.contiguous().cpu()
         if len(pending) == len(mine[number]):
             save_file(pending, out / file_name(number), metadata={"format": "pt"})
-            written += sum(t.numel() * t.element_size() for t in pending.values())
+            written += sum(t.nbytes for t in pending.values())
             pending, number = {}, number + 1
     where = {name: file_name(i) for i, names in enumerate(mine) for name in names}
     everywhere = gather_objects((where, written))
@@ -139,6 +135,4 @@ def export_hf(
         _copy_everything_else(source, out, dtype)
     if dist.is_initialized():
         dist.barrier()
-    return ExportStats(
-        written, total_bytes, tuple(sorted(set(weight_map.values()))), time.perf_counter() - started
-    )
+    return ExportStats(total_bytes, tuple(sorted(set(weight_map.values()))))

@@ -1,60 +1,24 @@
 """Hugging Face safetensors into the policy: each rank reads only its own slices."""
 
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 
-from igrpo_mcore.collective import gather_objects, raise_everywhere
+from igrpo_mcore.collective import raise_everywhere
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.weights.checkpoint import (
-    Checkpoint,
-    check_against_table,
-    open_checkpoint,
-    resolve_checkpoint,
-)
-from igrpo_mcore.weights.families import table_for
-from igrpo_mcore.weights.local import LocalShard, locate_shards
+from igrpo_mcore.families import table_for
+from igrpo_mcore.weights.checkpoint import check_against_table, open_checkpoint, resolve_checkpoint
+from igrpo_mcore.weights.local import locate_shards
 from igrpo_mcore.weights.rules import Segment
 
-_ITEMSIZE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-
-
-@dataclass(frozen=True)
-class LoadStats:
-    """What this rank read. ``bytes_by_rank`` is the plan of all ranks, bytes on disk."""
-
-    tensors: int
-    bytes_read: int
-    bytes_by_rank: tuple[int, ...]
-    seconds: float
-
-
-def _slice_bytes(checkpoint: Checkpoint, segment: Segment) -> int:
-    shape = checkpoint.shapes[segment.tensor]
-    numel = segment.run.length
-    for dim, size in enumerate(shape):
-        numel *= size if dim != segment.dim else 1
-    return numel * _ITEMSIZE[checkpoint.dtypes[segment.tensor]]
-
-
-def _plan(
-    checkpoint: Checkpoint, shards: dict[str, LocalShard]
-) -> dict[str, list[tuple[LocalShard, Segment]]]:
-    """File -> the slices that this rank takes from it."""
-    reads: dict[str, list[tuple[LocalShard, Segment]]] = defaultdict(list)
-    for shard in shards.values():
-        for segment in shard.segments:
-            reads[checkpoint.files[segment.tensor]].append((shard, segment))
-    return dict(sorted(reads.items()))
+_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 def _not_finite(tensor: str, file: str) -> str:
@@ -64,17 +28,15 @@ def _not_finite(tensor: str, file: str) -> str:
     )
 
 
-def _progress(total: int, show: bool):
+def _progress(total: int):
     from tqdm import tqdm
 
-    on = show and sys.stderr.isatty() and (not dist.is_initialized() or dist.get_rank() == 0)
+    on = sys.stderr.isatty() and (not dist.is_initialized() or dist.get_rank() == 0)
     return tqdm(total=total, unit="B", unit_scale=True, desc="weights", disable=not on)
 
 
 @torch.no_grad()
-def load_hf_weights(
-    chunks: Sequence[nn.Module], checkpoint: str | Path, hf_config: Any, *, progress: bool = True
-) -> LoadStats:
+def load_hf_weights(chunks: Sequence[nn.Module], checkpoint: str | Path, hf_config: Any) -> None:
     """Fill the policy's parameters from a checkpoint. Collective.
 
     No rank holds more than one slice beyond its own parameters. Rows that pad the vocabulary become
@@ -89,14 +51,13 @@ def load_hf_weights(
         UserError: on every rank, naming a missing, misshapen or surplus tensor or parameter, or one
             that holds NaN or infinite values.
     """
-    started = time.perf_counter()
     table = table_for(hf_config)
     found = None
     problem = None
     try:
         found = open_checkpoint(resolve_checkpoint(checkpoint))
         check_against_table(found, table)
-        odd = {name: d for name, d in found.dtypes.items() if name in table.tensors and d not in _ITEMSIZE}
+        odd = {name: d for name, d in found.dtypes.items() if name in table.tensors and d not in _DTYPES}
         if odd:
             name, dtype = next(iter(odd.items()))
             raise UserError(
@@ -107,21 +68,20 @@ def load_hf_weights(
     raise_everywhere(problem)
     assert found is not None
     shards = locate_shards(chunks, table)
-    reads = _plan(found, shards)
-    mine = sum(_slice_bytes(found, segment) for part in reads.values() for _, segment in part)
-    by_rank = gather_objects(mine)
+    places: dict[str, list[tuple[Segment, Tensor]]] = defaultdict(list)  # by file
     for shard in shards.values():
         if shard.rule.vocabulary:
             shard.tensor.zero_()
-    with _progress(mine, progress) as bar:
-        for name, part in reads.items():
+        for segment in shard.segments:
+            places[found.files[segment.tensor]].append((segment, shard.view(segment)))
+    with _progress(sum(place.nbytes for part in places.values() for _, place in part)) as bar:
+        for name, part in sorted(places.items()):
             with safe_open(found.folder / name, "pt") as handle:
-                for shard, segment in part:
-                    index = (slice(None),) * segment.dim + (slice(segment.run.start, segment.run.stop),)
-                    part_of_param = shard.view(segment)
-                    part_of_param.copy_(handle.get_slice(segment.tensor)[index])
-                    if problem is None and not part_of_param.isfinite().all():
+                for segment, place in part:
+                    before = (slice(None),) * table.tensors[segment.tensor].dim
+                    run = slice(segment.run.start, segment.run.stop)
+                    place.copy_(handle.get_slice(segment.tensor)[(*before, run)])
+                    if problem is None and not place.isfinite().all():
                         problem = _not_finite(segment.tensor, name)
-                    bar.update(_slice_bytes(found, segment))
+                    bar.update(place.nbytes)
     raise_everywhere(problem)
-    return LoadStats(len(shards), mine, tuple(by_rank), time.perf_counter() - started)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from igrpo_mcore.collective import gather_objects
-from igrpo_mcore.weights.rules import HFTensor, Run, Segment
+from igrpo_mcore.weights.rules import Run, Segment
 from igrpo_mcore.weights.table import Table
 
 if TYPE_CHECKING:
@@ -22,16 +22,6 @@ class Holding:
 
     segments: tuple[Segment, ...]
     dtype: torch.dtype
-
-
-def element_size(tensor: HFTensor, dtype: torch.dtype) -> int:
-    """Bytes an element when sent or written as ``dtype`` (kept tensors are float32)."""
-    return torch.float32.itemsize if tensor.keep_dtype else dtype.itemsize
-
-
-def run_bytes(tensor: HFTensor, run: Run, dtype: torch.dtype) -> int:
-    """Bytes of ``run`` of a tensor sent as ``dtype``."""
-    return tensor.numel // tensor.shape[tensor.dim] * run.length * element_size(tensor, dtype)
 
 
 def exchange_holdings(shards: Mapping[str, "LocalShard"]) -> list[dict[str, Holding]]:
@@ -74,7 +64,7 @@ def source_cells(held: Sequence[Mapping[str, Holding]]) -> dict[str, list[Cell]]
 def allgather_bytes(table: Table, cells: Mapping[str, Sequence[Cell]], world: int, dtype: torch.dtype) -> int:
     """Bytes between ranks where every rank is sent all that it does not hold: what an all-gather moves."""
     return sum(
-        run_bytes(table.tensors[name], cell.run, dtype) * (world - len(cell.sources))
+        table.tensors[name].run_bytes(cell.run, dtype) * (world - len(cell.sources))
         for name, found in cells.items()
         for cell in found
     )

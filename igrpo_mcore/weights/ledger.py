@@ -1,10 +1,9 @@
 """Checksums of the policy's weights in Hugging Face coordinates, run by run, known to every rank."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -12,9 +11,8 @@ from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.weights.checkpoint import Checkpoint
 from igrpo_mcore.weights.checksum import add, checksum
 from igrpo_mcore.weights.holdings import Cell
-from igrpo_mcore.weights.local import LocalShard
+from igrpo_mcore.weights.push import Pusher
 from igrpo_mcore.weights.rules import HFTensor, Run
-from igrpo_mcore.weights.table import Table
 
 
 @dataclass(frozen=True)
@@ -50,28 +48,18 @@ def _runs(tensor: HFTensor, cells: Sequence[Cell], rollout_tp: int) -> list[Run]
     return [Run(a, b - a) for a, b in itertools.pairwise(sorted(edges))]
 
 
-def as_sent(tensor: HFTensor, dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if tensor.keep_dtype else dtype
-
-
-def policy_ledger(
-    table: Table,
-    shards: Mapping[str, LocalShard],
-    cells: Mapping[str, Sequence[Cell]],
-    rank: int,
-    rollout_tp: int,
-    dtype: torch.dtype,
-) -> Ledger:
+def policy_ledger(pusher: Pusher) -> Ledger:
     """Checksums of what the policy holds, as sent; each run by the first rank that holds it. Collective."""
     mine: dict[str, dict[Run, int]] = {}
-    for name, tensor in table.tensors.items():
-        for run in _runs(tensor, cells[name], rollout_tp):
-            cell = next(c for c in cells[name] if c.run.intersect(run).length)
-            if min(cell.sources) != rank:
+    for name, tensor in pusher.table.tensors.items():
+        for run in _runs(tensor, pusher.cells[name], pusher.rollout_tp):
+            cell = next(c for c in pusher.cells[name] if c.run.intersect(run).length)
+            if min(cell.sources) != pusher.rank:
                 continue
-            param, offset = cell.sources[rank]
-            part = shards[param].tensor.narrow(tensor.dim, offset + run.start - cell.run.start, run.length)
-            mine.setdefault(name, {})[run] = checksum(part.to(as_sent(tensor, dtype)), tensor, run)
+            param, offset = cell.sources[pusher.rank]
+            held = pusher.shards[param].tensor
+            part = held.narrow(tensor.dim, offset + run.start - cell.run.start, run.length)
+            mine.setdefault(name, {})[run] = checksum(part.to(tensor.sent_as(pusher.dtype)), tensor, run)
     sums: dict[str, dict[Run, int]] = {}
     for part_of_rank in gather_objects(mine):
         for name, found in part_of_rank.items():
@@ -80,22 +68,18 @@ def policy_ledger(
     return Ledger(ordered)
 
 
-def checkpoint_sums(
-    checkpoint: Checkpoint,
-    table: Table,
-    rank: int,
-    world: int,
-    param_dtypes: Mapping[str, torch.dtype],
-    dtype: torch.dtype,
-) -> dict[str, int]:
+def checkpoint_sums(checkpoint: Checkpoint, pusher: Pusher) -> dict[str, int]:
     """Whole-tensor checksums of a checkpoint, cast as the policy holds it and then as sent.
 
     Ranks share the reading; independent of the tables' splits. Collective.
     """
+    held = {t.name: s.tensor.dtype for s in pusher.shards.values() for t in s.rule.tensors}
+    everywhere = gather_objects(held)
+    dtypes = {name: dtype for part in everywhere for name, dtype in part.items()}
     mine: dict[str, int] = {}
-    for i, (name, tensor) in enumerate(table.tensors.items()):
-        if i % world == rank:
+    for i, (name, tensor) in enumerate(pusher.table.tensors.items()):
+        if i % len(everywhere) == pusher.rank:
             with safe_open(checkpoint.folder / checkpoint.files[name], "pt") as handle:
-                value = handle.get_tensor(name).to(param_dtypes[name]).to(as_sent(tensor, dtype))
+                value = handle.get_tensor(name).to(dtypes[name]).to(tensor.sent_as(pusher.dtype))
             mine[name] = checksum(value, tensor, tensor.whole)
     return {name: value for part in gather_objects(mine) for name, value in part.items()}

@@ -1,7 +1,7 @@
 """What this rank holds: its Megatron parameters under their global names, each with its rule."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from megatron.core import parallel_state
@@ -13,13 +13,11 @@ from igrpo_mcore.weights.rules import Rule, Segment
 from igrpo_mcore.weights.table import OUTPUT, Table
 
 _LAYER = re.compile(r"^decoder\.layers\.(\d+)\.(.*)$")
-_SEQUENTIAL_EXPERT = re.compile(r"^(.*\.experts\.local_experts)\.(\d+)\.(.*)$")
-_GROUPED_EXPERT = re.compile(r"^(.*\.experts)\.(linear_fc[12])\.weight(\d+)$")
 
 
 @dataclass(frozen=True)
 class LocalShard:
-    """One parameter (or persistent buffer) of this rank and where Hugging Face runs lie in it."""
+    """One parameter of this rank and where Hugging Face runs lie in it."""
 
     tensor: Tensor
     rule: Rule
@@ -27,7 +25,7 @@ class LocalShard:
 
     def view(self, segment: Segment) -> Tensor:
         """The part of the parameter that ``segment`` describes (no copy)."""
-        return self.tensor.narrow(segment.dim, segment.offset, segment.run.length)
+        return self.tensor.narrow(self.rule.tensors[0].dim, segment.offset, segment.run.length)
 
 
 def bare_chunks(chunks: Sequence[nn.Module]) -> list[nn.Module]:
@@ -40,51 +38,28 @@ def bare_chunks(chunks: Sequence[nn.Module]) -> list[nn.Module]:
     return bare
 
 
-def _named_tensors(chunk: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for name, parameter in chunk.named_parameters():
-        yield name, parameter.detach()
-    for name, buffer in chunk.named_buffers():
-        if name.endswith("router.expert_bias"):
-            yield name, buffer
-
-
-def _global_name(name: str, chunk: nn.Module, experts_per_rank: int) -> str:
-    """Layer and expert numbers as the table has them (whole model, sequential experts)."""
+def _global_name(name: str, chunk: nn.Module) -> str:
+    """The layer's number as the table has it (of the whole model)."""
     layer = _LAYER.match(name)
-    if layer:
-        number = chunk.decoder.layers[int(layer[1])].layer_number - 1  # type: ignore[union-attr,index]
-        name = f"decoder.layers.{number}.{layer[2]}"
-    grouped = _GROUPED_EXPERT.match(name)
-    if grouped:
-        name = f"{grouped[1]}.local_experts.{grouped[3]}.{grouped[2]}.weight"
-    expert = _SEQUENTIAL_EXPERT.match(name)
-    if expert:
-        first = parallel_state.get_expert_model_parallel_rank() * experts_per_rank
-        name = f"{expert[1]}.{first + int(expert[2])}.{expert[3]}"
-    return name
+    if not layer:
+        return name
+    number = chunk.decoder.layers[int(layer[1])].layer_number - 1  # type: ignore[union-attr,index]
+    return f"decoder.layers.{number}.{layer[2]}"
 
 
 def _locate(chunks: Sequence[nn.Module], table: Table) -> dict[str, LocalShard]:
     shards: dict[str, LocalShard] = {}
+    rank = parallel_state.get_tensor_model_parallel_rank()
+    size = parallel_state.get_tensor_model_parallel_world_size()
     for chunk in bare_chunks(chunks):
-        config = chunk.config
-        experts = (getattr(config, "num_moe_experts", None) or 0) // (
-            getattr(config, "expert_model_parallel_size", None) or 1
-        )
-        for name, tensor in _named_tensors(chunk):
-            param = _global_name(name, chunk, experts)
+        for name, parameter in chunk.named_parameters():
+            param, tensor = _global_name(name, chunk), parameter.detach()
             rule = table.by_param.get(param)
             if rule is None:
                 raise UserError(
                     f"the policy holds {param} of shape {tuple(tensor.shape)}, which the weight table "
                     "does not know; the layer pattern and the Hugging Face config disagree"
                 )
-            if rule.expert is None:
-                rank = parallel_state.get_tensor_model_parallel_rank()
-                size = parallel_state.get_tensor_model_parallel_world_size()
-            else:
-                rank = parallel_state.get_expert_tensor_parallel_rank()
-                size = parallel_state.get_expert_tensor_parallel_world_size()
             expected, found = rule.local_shape(size), tuple(tensor.shape)
             fits = found == expected or (
                 rule.vocabulary and found[1:] == expected[1:] and found[0] >= expected[0]

@@ -2,12 +2,16 @@
 
 Everything is one-dimensional: a tensor is divided along one dimension (rows of a column-parallel
 layer, columns of a row-parallel one), so any layout is a list of runs along it. Hugging Face
-coordinates are the common language: import, export, the reshard plan and the manifest only compare
-runs of Hugging Face tensors.
+coordinates are the common language: import, export and the plan of a push only compare runs of
+Hugging Face tensors.
 """
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
+
+import torch
 
 VLLM_VOCABULARY_MULTIPLE = 64
 """vLLM pads vocabularies to this before it divides them (``DEFAULT_VOCAB_PADDING_SIZE``)."""
@@ -60,10 +64,15 @@ class HFTensor:
 
     @property
     def numel(self) -> int:
-        n = 1
-        for size in self.shape:
-            n *= size
-        return n
+        return prod(self.shape)
+
+    def sent_as(self, dtype: torch.dtype) -> torch.dtype:
+        """Its type where the rest is sent or written as ``dtype``."""
+        return torch.float32 if self.keep_dtype else dtype
+
+    def run_bytes(self, run: Run, dtype: torch.dtype) -> int:
+        """Bytes of ``run`` where the rest is sent as ``dtype``."""
+        return self.numel // self.shape[self.dim] * run.length * self.sent_as(dtype).itemsize
 
     @property
     def whole(self) -> Run:
@@ -97,20 +106,10 @@ class HFTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A run of one Hugging Face tensor inside a fused Megatron parameter."""
-
-    tensor: str
-    start: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
 class Segment:
-    """``run`` of Hugging Face tensor ``tensor`` lies at ``offset`` of a local shard, along ``dim``."""
+    """``run`` of Hugging Face tensor ``tensor`` lies at ``offset`` of a rule's block or of a local shard."""
 
     tensor: str
-    dim: int
     run: Run
     offset: int
 
@@ -119,16 +118,14 @@ class Segment:
 class Rule:
     """One Megatron parameter: the Hugging Face tensors it holds and how ranks divide it.
 
-    ``blocks`` lists the parts along ``dim`` in Megatron's order, each an ordered list of pieces and
-    each divided evenly over the tensor-parallel ranks; ``dim`` None means replicated. ``expert`` is
-    the global number of the expert it belongs to (divided by expert-tensor parallelism).
+    ``blocks`` lists the parts along ``dim`` in Megatron's order, each made of segments that follow each
+    other and each divided evenly over the tensor-parallel ranks; ``dim`` None means replicated.
     """
 
     param: str
     tensors: tuple[HFTensor, ...]
     dim: int | None
-    blocks: tuple[tuple[Piece, ...], ...]
-    expert: int | None = None
+    blocks: tuple[tuple[Segment, ...], ...]
 
     @property
     def vocabulary(self) -> bool:
@@ -137,14 +134,13 @@ class Rule:
     @property
     def group(self) -> str:
         """The module that vLLM reloads as one; tensors of one group are streamed together."""
-        head, marker, _ = self.param.partition(".experts.")
-        return head + ".experts" if marker else self.param.rpartition(".")[0]
+        return self.param.rpartition(".")[0]
 
     def local_shape(self, size: int) -> tuple[int, ...]:
         """Shape of one of ``size`` shards (of a vocabulary: without padding, rounded up)."""
         shape = list(self.tensors[0].shape)
         if self.dim is not None:
-            total = sum(piece.length for block in self.blocks for piece in block)
+            total = sum(segment.run.length for block in self.blocks for segment in block)
             shape[self.dim] = -(-total // size)
         return tuple(shape)
 
@@ -155,20 +151,17 @@ class Rule:
         rows beyond the real ones are covered by no segment.
         """
         if self.dim is None:
-            return [Segment(t.name, t.dim, t.whole, 0) for t in self.tensors]
+            return [Segment(t.name, t.whole, 0) for t in self.tensors]
         found: list[Segment] = []
         base = 0
         for block in self.blocks:
-            share = local_length if self.vocabulary else sum(p.length for p in block) // size
+            share = local_length if self.vocabulary else sum(s.run.length for s in block) // size
             mine = Run(rank * share, share)
-            start = 0
-            for piece in block:
-                common = Run(start, piece.length).intersect(mine)
+            for segment in block:
+                common = Run(segment.offset, segment.run.length).intersect(mine)
                 if common.length:
-                    inside = piece.start + common.start - start
-                    run = Run(inside, common.length)
-                    found.append(Segment(piece.tensor, self.dim, run, base + common.start - mine.start))
-                start += piece.length
+                    run = Run(segment.run.start + common.start - segment.offset, common.length)
+                    found.append(Segment(segment.tensor, run, base + common.start - mine.start))
             base += share
         return found
 
@@ -179,42 +172,52 @@ class Rule:
             param=layer + self.param,
             tensors=tuple(replace(t, name=hf_layer + t.name) for t in self.tensors),
             blocks=tuple(
-                tuple(replace(p, tensor=hf_layer + p.tensor) for p in block) for block in self.blocks
+                tuple(replace(s, tensor=hf_layer + s.tensor) for s in block) for block in self.blocks
             ),
         )
 
 
-def _pieces(tensors: Iterable[HFTensor]) -> tuple[tuple[Piece, ...], ...]:
-    return tuple((Piece(t.name, 0, t.shape[t.dim]),) for t in tensors)
+def _block(*parts: tuple[str, int, int]) -> tuple[Segment, ...]:
+    """(tensor, first index, length) one after the other."""
+    block: list[Segment] = []
+    for name, start, length in parts:
+        offset = block[-1].offset + block[-1].run.length if block else 0
+        block.append(Segment(name, Run(start, length), offset))
+    return tuple(block)
 
 
-def replicated(param: str, name: str, shape: tuple[int, ...], keep_dtype: bool = False) -> Rule:
-    """Held whole by every tensor-parallel rank: norms, routers."""
-    return Rule(param, (HFTensor(name, shape, keep_dtype=keep_dtype),), None, ())
+def _whole_tensors(param: str, *tensors: HFTensor) -> Rule:
+    """Each tensor a block of its own."""
+    dim = tensors[0].dim
+    return Rule(param, tensors, dim, tuple(_block((t.name, 0, t.shape[dim])) for t in tensors))
 
 
-def column(
-    param: str, name: str, shape: tuple[int, ...], expert: int | None = None, keep_dtype: bool = False
-) -> Rule:
+def _divided(name: str, shape: tuple[int, ...], dim: int, keep_dtype: bool = False) -> HFTensor:
+    return HFTensor(name, shape, dim, (Block(shape[dim], shape[dim]),), keep_dtype=keep_dtype)
+
+
+def replicated(param: str, name: str, shape: tuple[int, ...]) -> Rule:
+    """Held whole by every tensor-parallel rank: norms."""
+    return Rule(param, (HFTensor(name, shape),), None, ())
+
+
+def column(param: str, name: str, shape: tuple[int, ...], keep_dtype: bool = False) -> Rule:
     """Rows divided (ColumnParallelLinear without gate, per-head Mamba parameters)."""
-    tensor = HFTensor(name, shape, 0, (Block(shape[0], shape[0]),), keep_dtype=keep_dtype)
-    return Rule(param, (tensor,), 0, _pieces([tensor]), expert)
+    return _whole_tensors(param, _divided(name, shape, 0, keep_dtype))
 
 
-def row(param: str, name: str, shape: tuple[int, int], expert: int | None = None) -> Rule:
+def row(param: str, name: str, shape: tuple[int, int]) -> Rule:
     """Columns divided (RowParallelLinear)."""
-    tensor = HFTensor(name, shape, 1, (Block(shape[1], shape[1]),))
-    return Rule(param, (tensor,), 1, _pieces([tensor]), expert)
+    return _whole_tensors(param, _divided(name, shape, 1))
 
 
-def gate_up(param: str, gate: str, up: str, shape: tuple[int, int], expert: int | None = None) -> Rule:
+def gate_up(param: str, gate: str, up: str, shape: tuple[int, int]) -> Rule:
     """SwiGLU's first layer: each rank holds its rows of gate, then its rows of up."""
-    tensors = tuple(HFTensor(n, shape, 0, (Block(shape[0], shape[0]),)) for n in (gate, up))
-    return Rule(param, tensors, 0, _pieces(tensors), expert)
+    return _whole_tensors(param, _divided(gate, shape, 0), _divided(up, shape, 0))
 
 
 def qkv(
-    param: str, names: tuple[str, str, str], heads: int, kv_heads: int, head_dim: int, inner: tuple[int, ...]
+    param: str, names: Sequence[str], heads: int, kv_heads: int, head_dim: int, inner: tuple[int, ...]
 ) -> Rule:
     """Grouped attention's fused projection: group by group, its query heads, its key, its value.
 
@@ -226,29 +229,23 @@ def qkv(
         for name, rows, units in zip(names, sizes, (heads, kv_heads, kv_heads), strict=True)
     )
     q_rows = heads // kv_heads * head_dim
-    pieces = [
-        piece
+    q, k, v = names
+    groups = [
+        part
         for g in range(kv_heads)
-        for piece in (
-            Piece(names[0], g * q_rows, q_rows),
-            Piece(names[1], g * head_dim, head_dim),
-            Piece(names[2], g * head_dim, head_dim),
-        )
+        for part in ((q, g * q_rows, q_rows), (k, g * head_dim, head_dim), (v, g * head_dim, head_dim))
     ]
-    return Rule(param, tensors, 0, (tuple(pieces),))
+    return Rule(param, tensors, 0, (_block(*groups),))
 
 
 def fused(param: str, name: str, blocks: tuple[Block, ...], inner: tuple[int, ...]) -> Rule:
     """One tensor of several blocks, each divided on its own: Mamba's in_proj (z, x, B, C, dt), conv1d."""
     tensor = HFTensor(name, (sum(b.length for b in blocks), *inner), 0, blocks)
-    pieces, start = [], 0
-    for block in blocks:
-        pieces.append((Piece(name, start, block.length),))
-        start += block.length
-    return Rule(param, (tensor,), 0, tuple(pieces))
+    starts = itertools.accumulate((b.length for b in blocks), initial=0)
+    segments = tuple(_block((name, start, b.length)) for start, b in zip(starts, blocks, strict=False))
+    return Rule(param, (tensor,), 0, segments)
 
 
 def vocabulary(param: str, name: str, shape: tuple[int, int]) -> Rule:
     """Embedding or head: rows divided, Megatron's padded with rows that Hugging Face does not have."""
-    tensor = HFTensor(name, shape, 0, vocabulary=True)
-    return Rule(param, (tensor,), 0, _pieces([tensor]))
+    return _whole_tensors(param, HFTensor(name, shape, 0, vocabulary=True))

@@ -15,7 +15,7 @@ HF_HEAD = "lm_head.weight"
 class Table:
     """Every Megatron parameter of a model, in the order that weights are streamed.
 
-    Parameter names carry global layer (and expert) numbers. ``ignored`` are patterns of checkpoint
+    Parameter names carry global layer numbers. ``ignored`` are patterns of checkpoint
     tensors that no parameter holds and that may be left out (multi-token prediction heads, rotary
     tables of old checkpoints, the copy of a tied head).
     """

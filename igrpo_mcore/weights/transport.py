@@ -10,7 +10,7 @@ from torch import Tensor
 
 from igrpo_mcore.device import Stopwatch
 from igrpo_mcore.weights.local import LocalShard
-from igrpo_mcore.weights.reshard_plan import Arrival, Bucket, ReshardPlan, Transfer, is_assembled, kept_bytes
+from igrpo_mcore.weights.push_plan import Arrival, Bucket, PushPlan, Transfer, is_assembled, kept_bytes
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
 from igrpo_mcore.weights.table import Table
@@ -41,7 +41,7 @@ class Transport:
     """Runs the buckets of a plan between the ranks of the default process group; all make one together."""
 
     def __init__(
-        self, table: Table, shards: Mapping[str, LocalShard], plan: ReshardPlan, dtype: torch.dtype
+        self, table: Table, shards: Mapping[str, LocalShard], plan: PushPlan, dtype: torch.dtype
     ) -> None:
         self._tensors, self._shards, self._plan, self._dtype = table.tensors, shards, plan, dtype
         self._rank = dist.get_rank() if dist.is_initialized() else 0
@@ -78,9 +78,6 @@ class Transport:
                     coming = self._post(buckets[i + 1], meter)
             meter.held, before = meter.held - before, size
 
-    def _as_sent(self, tensor: HFTensor) -> torch.dtype:
-        return torch.float32 if tensor.keep_dtype else self._dtype
-
     def _shape(self, tensor: HFTensor, length: int) -> tuple[int, ...]:
         return (*tensor.shape[: tensor.dim], length, *tensor.shape[tensor.dim + 1 :])
 
@@ -110,7 +107,7 @@ class Transport:
         offset = 0
         for t in transfers:
             tensor = self._tensors[t.tensor]
-            shape, dtype = self._shape(tensor, t.run.length), self._as_sent(tensor)
+            shape, dtype = self._shape(tensor, t.run.length), tensor.sent_as(self._dtype)
             size = math.prod(shape) * dtype.itemsize
             yield t, message[offset : offset + size].view(dtype).view(shape)
             offset += t.payload(tensor, self._dtype)
@@ -140,7 +137,7 @@ class Transport:
             for t in self._alone(transfers):
                 if (t.tensor, t.run) not in copies:
                     local = self._local(t)
-                    value = local.to(self._as_sent(self._tensors[t.tensor])).contiguous()
+                    value = local.to(self._tensors[t.tensor].sent_as(self._dtype)).contiguous()
                     copies[t.tensor, t.run] = value
                     if value.data_ptr() != local.data_ptr():
                         self._hold(flight, value, meter)
@@ -155,7 +152,7 @@ class Transport:
                 continue
             tensor = self._tensors[arrival.tensor]
             shape = self._shape(tensor, sum(run.length for run in arrival.runs))
-            part = self._empty(flight, shape, self._as_sent(tensor), meter)
+            part = self._empty(flight, shape, tensor.sent_as(self._dtype), meter)
             flight.parts[arrival.tensor] = part
             offset = 0
             for t in arrival.transfers:
@@ -172,7 +169,7 @@ class Transport:
                 value = place.get(t)
                 if value is None or tensor.dim != 0:
                     shape = self._shape(tensor, t.run.length)
-                    value = self._empty(flight, shape, self._as_sent(tensor), meter)
+                    value = self._empty(flight, shape, tensor.sent_as(self._dtype), meter)
                 flight.arrived[t] = value
                 operations.append(dist.P2POp(dist.irecv, value, peer))
         return operations

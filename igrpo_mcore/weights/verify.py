@@ -10,17 +10,16 @@ from torch import Tensor, nn
 
 from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.weights.checkpoint import check_against_table, open_checkpoint, resolve_checkpoint
-from igrpo_mcore.weights.ledger import Ledger, as_sent, checkpoint_sums, policy_ledger
+from igrpo_mcore.weights.ledger import Ledger, checkpoint_sums, policy_ledger
+from igrpo_mcore.weights.push import Pusher
 from igrpo_mcore.weights.read_back import ReadBack
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
-from igrpo_mcore.weights.sync import WeightSync
 from igrpo_mcore.weights.table import HF_HEAD, OUTPUT
 
 _FAMILIES = (
     ("embedding", r"embed_tokens|embeddings"),
     ("head", r"^lm_head"),
-    ("experts", r"experts|mlp\.gate\.|mixer\.gate\."),
     ("attention", r"self_attn|mixer\.[qkvo]_proj"),
     ("mlp", r"mlp\.|mixer\.(up|down)_proj"),
     ("mamba", r"mixer\."),
@@ -92,26 +91,26 @@ def _engine_view(name: str, part: Tensor) -> Tensor:
 
 
 def _engine_differences(
-    sync: WeightSync, ledger: Ledger, reader: ReadBack | None, read: set[str]
+    pusher: Pusher, ledger: Ledger, reader: ReadBack | None, read: set[str]
 ) -> Iterator[Mismatch]:
-    engine = sync.rank // sync.rollout_tp
-    for name, arrived in sync.stream():
-        spec = sync.table.tensors[name]
-        runs = spec.engine_runs(sync.rank % sync.rollout_tp, sync.rollout_tp)
+    engine = pusher.rank // pusher.rollout_tp
+    for name, arrived in pusher.stream():
+        spec = pusher.table.tensors[name]
+        runs = pusher.engine_runs(spec)
         part = local_part(arrived, spec, runs)
         if not ledger.matches(part, spec, runs):
-            yield Mismatch(name, f"arrived on rank {sync.rank} with another checksum than the policy's")
+            yield Mismatch(name, f"arrived on rank {pusher.rank} with another checksum than the policy's")
         if reader is None:
             continue
         expected = _engine_view(name, part)
         # a tied head computes with the embedding, from a copy that vLLM may have made of it
-        for used in (name, HF_HEAD) if name == sync.table.tied_embedding else (name,):
-            held = reader.read(used, sync.dtype)
+        for used in (name, HF_HEAD) if name == pusher.table.tied_embedding else (name,):
+            held = reader.read(used, pusher.dtype)
             if held is None:
                 continue
             read.add(used)
             if not _equal(held, expected, spec):
-                yield Mismatch(used, f"engine {engine} (rank {sync.rank}) has other values than the policy")
+                yield Mismatch(used, f"engine {engine} (rank {pusher.rank}) has other values than the policy")
 
 
 def _equal(held: Tensor, expected: Tensor, spec: HFTensor) -> bool:
@@ -122,32 +121,28 @@ def _equal(held: Tensor, expected: Tensor, spec: HFTensor) -> bool:
     return held.shape == expected.shape and torch.equal(held, expected)
 
 
-def _replica_differences(sync: WeightSync, ledger: Ledger) -> Iterator[Mismatch]:
+def _replica_differences(pusher: Pusher, ledger: Ledger) -> Iterator[Mismatch]:
     """Replicas within the policy: data-parallel ones, and a tied head on a stage without its embedding."""
-    for param, shard in sync.shards.items():
+    for param, shard in pusher.shards.items():
         for segment in shard.segments:
-            tensor = sync.table.tensors[segment.tensor]
-            part = shard.view(segment).to(as_sent(tensor, sync.dtype))
+            tensor = pusher.table.tensors[segment.tensor]
+            part = shard.view(segment).to(tensor.sent_as(pusher.dtype))
             if not ledger.matches(part, tensor, (segment.run,)):
-                name = HF_HEAD if sync.table.tied and param == OUTPUT else tensor.name
-                yield Mismatch(name, f"rank {sync.rank} of the policy holds other values than another rank")
+                name = HF_HEAD if pusher.table.tied and param == OUTPUT else tensor.name
+                yield Mismatch(name, f"rank {pusher.rank} of the policy holds other values than another rank")
 
 
-def _checkpoint_differences(sync: WeightSync, ledger: Ledger, path: str | Path) -> Iterator[Mismatch]:
+def _checkpoint_differences(pusher: Pusher, ledger: Ledger, path: str | Path) -> Iterator[Mismatch]:
     checkpoint = open_checkpoint(resolve_checkpoint(path))
-    check_against_table(checkpoint, sync.table)
-    mine = {t.name: s.tensor.dtype for s in sync.shards.values() for t in s.rule.tensors}
-    dtypes = {name: dtype for part in gather_objects(mine) for name, dtype in part.items()}
-    world = len(gather_objects(None))
-    sums = checkpoint_sums(checkpoint, sync.table, sync.rank, world, dtypes, sync.dtype)
-    for name, value in sums.items():
+    check_against_table(checkpoint, pusher.table)
+    for name, value in checkpoint_sums(checkpoint, pusher).items():
         if ledger.whole(name) != value:
             yield Mismatch(name, "the policy holds other values than the checkpoint")
 
 
 @torch.no_grad()
 def verify_weights(
-    sync: WeightSync, *, checkpoint: str | Path | None = None, engine_model: nn.Module | None = None
+    pusher: Pusher, *, checkpoint: str | Path | None = None, engine_model: nn.Module | None = None
 ) -> VerifyReport:
     """Compare checksums of every tensor along its way, and the engine's own weights bit by bit. Collective.
 
@@ -161,32 +156,30 @@ def verify_weights(
     Raises:
         UserError: the checkpoint cannot be read or does not fit its config.
     """
-    ledger = policy_ledger(sync.table, sync.shards, sync.cells, sync.rank, sync.rollout_tp, sync.dtype)
-    found = list(_checkpoint_differences(sync, ledger, checkpoint)) if checkpoint is not None else []
-
-    found += _replica_differences(sync, ledger)
+    ledger = policy_ledger(pusher)
+    found = list(_checkpoint_differences(pusher, ledger, checkpoint)) if checkpoint is not None else []
+    found += _replica_differences(pusher, ledger)
 
     def local_length(name: str) -> int:
-        runs = sync.table.tensors[name].engine_runs(sync.rank % sync.rollout_tp, sync.rollout_tp)
-        return sum(run.length for run in runs)
+        return sum(run.length for run in pusher.engine_runs(pusher.table.tensors[name]))
 
     reader = ReadBack(engine_model, local_length) if engine_model is not None else None
     read: set[str] = set()
-    found += _engine_differences(sync, ledger, reader, read)
+    found += _engine_differences(pusher, ledger, reader, read)
     mismatches = {m: None for part in gather_objects(found) for m in part}
     read_everywhere = set.intersection(*gather_objects(read))
     rows = []
     names: dict[str, list[str]] = {}
-    tied = [HF_HEAD] if sync.table.tied else []
-    for name in [*sync.table.tensors, *tied]:
+    tied = [HF_HEAD] if pusher.table.tied else []
+    for name in [*pusher.table.tensors, *tied]:
         names.setdefault(tensor_family(name), []).append(name)
     for family, members in names.items():
-        tensors = [sync.table.tensors[name] for name in members if name not in tied]  # what is sent
+        tensors = [pusher.table.tensors[name] for name in members if name not in tied]  # what is sent
         rows.append(
             FamilyRow(
                 family,
                 len(members),
-                sum(t.numel * as_sent(t, sync.dtype).itemsize for t in tensors),
+                sum(t.run_bytes(t.whole, pusher.dtype) for t in tensors),
                 len(read_everywhere.intersection(members)),
                 tuple(m for m in mismatches if m.tensor in members),
             )

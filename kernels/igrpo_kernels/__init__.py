@@ -4,8 +4,27 @@ Shape suffixes: T tokens, V vocabulary columns of this rank, H hidden, W ranks o
 C tokens of a chunk, S sequences.
 """
 
-from igrpo_kernels.linear import linear_policy_loss
-from igrpo_kernels.loss import policy_loss, token_logprobs
-from igrpo_kernels.objective import Objective, PolicyLoss
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Objective", "PolicyLoss", "linear_policy_loss", "policy_loss", "token_logprobs"]
+if TYPE_CHECKING:
+    from igrpo_kernels.linear import linear_policy_loss
+    from igrpo_kernels.loss import policy_loss, token_logprobs
+    from igrpo_kernels.objective import Objective, ObjectiveOptions, PolicyLoss
+
+__all__ = [
+    "Objective",
+    "ObjectiveOptions",
+    "PolicyLoss",
+    "linear_policy_loss",
+    "policy_loss",
+    "token_logprobs",
+]
+_MODULES = {"linear_policy_loss": "linear", "policy_loss": "loss", "token_logprobs": "loss"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: a configuration has the objective's options without torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'objective')}"), name)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # the options are read where there is no need of torch
+    import torch
 
 KINDS = ("clip", "reinforce", "cispo", "gspo")
 KL_KINDS = ("k1", "k2", "k3")
 
 
-@dataclass(frozen=True)
-class Objective:
+@dataclass
+class ObjectiveOptions:
     """Per-token objective. With r = π_θ/π_old, A the advantage, w the importance weight, the loss of a
     token is
 
@@ -25,42 +27,55 @@ class Objective:
     - ``cispo``: sg(clip(r, 1 - clip_low, 1 + clip_high)) A log π_θ (arXiv 2506.13585, which has no
       lower bound: clip_low none);
     - ``gspo``: as clip, with the ratio of the sequence, r = exp(mean_t log r_t) (arXiv 2507.18071).
-
-    Raises ValueError when a value is out of range or an option has no meaning for the kind.
     """
 
     kind: str = "clip"
+    """clip (GRPO, iGRPO, DAPO, Dr. GRPO), reinforce (RGRA), cispo, gspo."""
     clip_low: float | None = 0.2
-    """Ratios are clipped below 1 - clip_low; none (as 1 and more) sets no lower bound."""
+    """Ratios are clipped below 1 - clip_low; none sets no lower bound, as CISPO was published."""
     clip_high: float = 0.2
     """Ratios are clipped above 1 + clip_high."""
     dual_clip: float | None = None
     """c > 1: for A < 0 the surrogate is at least c A (dual-clip PPO, arXiv 1912.09729); kinds clip and
-    gspo."""
+    gspo. None for off."""
     kl_coef: float = 0.0
-    """Weight of the KL to the reference; above 0 it needs ref_logprob_T."""
+    """beta, weight of the KL to the reference; above 0 it needs ref_logprob_T, at 0 no reference is kept."""
     kl_kind: str = "k3"
     """With δ = log π_ref - log π_θ: k1 = -δ, k2 = δ²/2, k3 = e^δ - δ - 1 (joschu.net/blog/kl-approx)."""
     entropy_coef: float = 0.0
     """Weight of the entropy of the policy's distribution at each token, nats."""
+
+    def check(self) -> None:
+        """Raises ValueError, beginning with the option's name, where a value is out of range or has no
+        meaning for the kind."""
+        if self.kind not in KINDS:
+            raise ValueError(f"kind={self.kind} must be one of {', '.join(KINDS)}")
+        if self.kl_kind not in KL_KINDS:
+            raise ValueError(f"kl_kind={self.kl_kind} must be one of {', '.join(KL_KINDS)}")
+        if self.clip_low is not None and not 0 <= self.clip_low < 1:
+            raise ValueError(f"clip_low={self.clip_low} must lie in [0, 1); leave it out for no lower bound")
+        for name in ("clip_high", "kl_coef", "entropy_coef"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
+        if self.dual_clip is not None and self.kind not in ("clip", "gspo"):
+            raise ValueError(f"dual_clip has no meaning for kind={self.kind}; leave it out")
+        if self.dual_clip is not None and not self.dual_clip > 1:
+            raise ValueError(
+                f"dual_clip={self.dual_clip} must be above 1, or left out for off; for example 3"
+            )
+
+
+@dataclass
+class Objective(ObjectiveOptions):
+    """``ObjectiveOptions`` at a sampling temperature. Raises ValueError as ``check`` does."""
+
     temperature: float = 1.0
     """Log-probs are those of softmax(logits / temperature)."""
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"objective kind {self.kind!r} is not one of {', '.join(KINDS)}")
-        if self.kl_kind not in KL_KINDS:
-            raise ValueError(f"kl_kind {self.kl_kind!r} is not one of {', '.join(KL_KINDS)}")
-        if (self.clip_low or 0) < 0 or self.clip_high < 0:
-            raise ValueError(
-                f"clip_low and clip_high are at least 0, got {self.clip_low} and {self.clip_high}"
-            )
+        self.check()
         if not self.temperature > 0:
-            raise ValueError(f"temperature is above 0, got {self.temperature}")
-        if self.dual_clip is not None and self.kind not in ("clip", "gspo"):
-            raise ValueError(f"dual_clip has no meaning for the kind {self.kind!r}; leave it out")
-        if self.dual_clip is not None and self.dual_clip <= 1:
-            raise ValueError(f"dual_clip is above 1, got {self.dual_clip}")
+            raise ValueError(f"temperature={self.temperature} must be above 0")
 
     @property
     def lowest_ratio(self) -> float:

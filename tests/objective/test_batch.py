@@ -8,6 +8,7 @@ from igrpo_mcore.objective.advantages import group_advantages
 from igrpo_mcore.objective.aggregation import token_weights
 from igrpo_mcore.objective.batch import mini_batches, training_sequences
 from igrpo_mcore.types import Completion, Group, Problem, Prompt, PromptRollout, Score
+from tests.support.rollouts import two_stages
 
 LENGTHS = [[3, 5, 2], [7, 1, 4]]
 TERMS = [[np.arange(1.0, n + 1) * (g + 1) for n in group] for g, group in enumerate(LENGTHS)]
@@ -68,7 +69,7 @@ def rollout(index: int) -> PromptRollout:
         )
         return Group(Prompt(problem, (stage,)), completions, tuple(Score(r) for r in rewards))
 
-    return PromptRollout(group(1, [1.0, 0.0]), 0, group(2, [2.0, 0.0, 0.0, 2.0]))
+    return two_stages(group(1, [1.0, 0.0]), 0, group(2, [2.0, 0.0, 0.0, 2.0]))
 
 
 def test_the_update_is_on_refinements_alone():

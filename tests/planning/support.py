@@ -10,10 +10,9 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from igrpo_mcore.config.schema import Config, DType
+from igrpo_mcore.families import architecture_of, table_for
 from igrpo_mcore.planning.catalogue import PlannedModel
-from igrpo_mcore.policy.architecture import architecture_of
 from igrpo_mcore.policy.parallel import start_process_groups
-from igrpo_mcore.weights.families import table_for
 
 
 def planned(hf_config: Any, dtype: str = "bfloat16") -> PlannedModel:

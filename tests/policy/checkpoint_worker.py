@@ -17,19 +17,21 @@ from megatron.core import parallel_state as mpu
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.families import architecture_of
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
 from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
-from igrpo_mcore.weights import WeightSync, load_hf_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
 from tests.policy.layouts_worker import Collector
 from tests.policy.sequences import training_batch
 
 OBJECTIVE = Objective(kind="clip", temperature=0.8)
 
 
-def build(checkpoint: str, dtype: str, layout: str) -> tuple[Policy, WeightSync]:
+def build(checkpoint: str, dtype: str, layout: str) -> tuple[Policy, Pusher]:
     config = Config()
     config.model.path, config.model.dtype = checkpoint, DType(dtype)
     tp, pp, sp, vpp = map(int, layout.split(","))
@@ -47,31 +49,31 @@ def build(checkpoint: str, dtype: str, layout: str) -> tuple[Policy, WeightSync]
         for chunk in policy.chunks:  # a tensor that a load forgets must not look right
             for parameter in chunk.parameters():
                 parameter.fill_(0.02)
-    sync = WeightSync(policy.chunks, hf_config, rollout_tp=1, dtype=policy.dtype)
-    return policy, sync
+    pusher = Pusher(policy.chunks, hf_config, rollout_tp=1, dtype=policy.dtype)
+    return policy, pusher
 
 
-def weights(sync: WeightSync) -> dict[str, torch.Tensor]:
+def weights(pusher: Pusher) -> dict[str, torch.Tensor]:
     collector = Collector()
-    sync.push(collector)
+    pusher.push(collector)
     return collector.tensors
 
 
-def train_on(policy: Policy, sync: WeightSync) -> list[dict]:
+def train_on(policy: Policy, pusher: Pusher) -> list[dict]:
     done = []
     for _ in range(2):
         stats = policy.update(training_batch(), OBJECTIVE)
         done.append({"loss": stats.loss, "grad_norm": stats.grad_norm, "lr": stats.lr})
-    return [*done, weights(sync)]
+    return [*done, weights(pusher)]
 
 
-def refuse_infinite(policy: Policy, sync: WeightSync) -> tuple[str, bool]:
+def refuse_infinite(policy: Policy, pusher: Pusher) -> tuple[str, bool]:
     """What is said of a gradient that is not finite, and whether the weights stayed as they were."""
-    before, updates = weights(sync), policy.updates
+    before, updates = weights(pusher), policy.updates
     try:
         policy.update([replace(s, advantage=float("inf")) for s in training_batch()], OBJECTIVE)
     except UserError as error:
-        after = weights(sync)
+        after = weights(pusher)
         return str(error), policy.updates == updates and all(torch.equal(before[n], after[n]) for n in before)
     return "", False
 
@@ -79,19 +81,19 @@ def refuse_infinite(policy: Policy, sync: WeightSync) -> tuple[str, bool]:
 def run(scratch: Path, name: str, checkpoint: str, dtype: str, layouts: list[str]) -> None:
     root = scratch / f"{name}-checkpoints"
     folder = CheckpointFolder(root, keep=2)
-    policy, sync = build(checkpoint, dtype, layouts[0])
+    policy, pusher = build(checkpoint, dtype, layouts[0])
     load_hf_weights(policy.chunks, Path(checkpoint), load_hf_config(checkpoint))
     policy.weights_loaded()
     for step in (1, 2, 3):
         policy.update(training_batch(), OBJECTIVE)
         save_checkpoint(folder, policy, Position(step, 8 * step, policy.updates))
-    results: dict = {"undisturbed": (weights(sync), train_on(policy, sync))}
-    results["not finite"] = refuse_infinite(policy, sync)
+    results: dict = {"undisturbed": (weights(pusher), train_on(policy, pusher))}
+    results["not finite"] = refuse_infinite(policy, pusher)
     for layout in layouts:
-        policy, sync = build(checkpoint, dtype, layout)
+        policy, pusher = build(checkpoint, dtype, layout)
         position = load_latest(folder, policy)
         assert position == Position(3, 24, 3), position
-        results[layout] = (weights(sync), train_on(policy, sync))
+        results[layout] = (weights(pusher), train_on(policy, pusher))
     results["one writer"] = by_one_writer(
         scratch / f"{name}-one-writer", folder, checkpoint, dtype, layouts[0]
     )

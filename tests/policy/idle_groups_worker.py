@@ -13,11 +13,12 @@ from igrpo_kernels import Objective
 from megatron.core import parallel_state as mpu
 
 from igrpo_mcore.config.schema import Config, DType
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy import policy as policy_module
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
-from igrpo_mcore.weights import load_hf_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
 from tests.policy.sequences import shift, training_batch
 
 LAYOUTS = {"dp2": (1, 1, 1), "pp2": (1, 2, 1), "pp2vpp2": (1, 2, 2), "tp2": (2, 1, 1)}

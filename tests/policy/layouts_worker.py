@@ -12,10 +12,12 @@ from igrpo_kernels import Objective
 from megatron.core import parallel_state as mpu
 
 from igrpo_mcore.config.schema import Config, DType
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.families import architecture_of
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
-from igrpo_mcore.weights import WeightSync, load_hf_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
 from tests.policy.sequences import shift, training_batch
 
 
@@ -26,7 +28,7 @@ class Collector:
         self.tensors = {name: tensor.float().clone() for name, tensor in named_tensors}
 
 
-def full_gradients(policy: Policy, sync: WeightSync) -> dict[str, torch.Tensor]:
+def full_gradients(policy: Policy, pusher: Pusher) -> dict[str, torch.Tensor]:
     """HF name -> whole gradient: main_grad takes the parameters' place in a push."""
     dp, group = mpu.get_data_parallel_world_size(), mpu.get_data_parallel_group()
     for ddp in policy._ddp:
@@ -40,7 +42,7 @@ def full_gradients(policy: Policy, sync: WeightSync) -> dict[str, torch.Tensor]:
             for parameter in chunk.parameters():
                 parameter.copy_(parameter.main_grad)
     collector = Collector()
-    sync.push(collector)
+    pusher.push(collector)
     return collector.tensors
 
 
@@ -58,7 +60,7 @@ def run(checkpoint: str, tp: int, pp: int, sp: int, vpp: int, micro_batch_tokens
     policy = Policy(config, architecture_of(hf_config, "float32"), updates=4)
     load_hf_weights(policy.chunks, Path(checkpoint), hf_config)
     policy.weights_loaded()
-    sync = WeightSync(policy.chunks, hf_config, rollout_tp=1, dtype=torch.float32)
+    pusher = Pusher(policy.chunks, hf_config, rollout_tp=1, dtype=torch.float32)
     sequences = training_batch()
     found: list = [None] * dist.get_world_size()
     dist.all_gather_object(found, policy.logprobs(sequences))
@@ -68,14 +70,14 @@ def run(checkpoint: str, tp: int, pp: int, sp: int, vpp: int, micro_batch_tokens
     objective = Objective(kind="clip", kl_coef=0.05, temperature=config.rollout.temperature)
     loss, metrics = policy.accumulate_gradient(sequences, objective, old, ref)
     before = Collector()
-    sync.push(before)
-    gradients = full_gradients(policy, sync)
+    pusher.push(before)
+    gradients = full_gradients(policy, pusher)
     with torch.no_grad():  # put the weights back, then take the real step
         load_hf_weights(policy.chunks, Path(checkpoint), hf_config)
         policy.weights_loaded()
     stats = policy.update(sequences, objective, old, ref)
     after = Collector()
-    sync.push(after)
+    pusher.push(after)
     return {
         "logprobs": [logprobs[i] for i in range(len(sequences))],
         "loss": loss,

@@ -12,10 +12,11 @@ import torch.distributed as dist
 from igrpo_kernels import Objective
 
 from igrpo_mcore.config.schema import Config, DType
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.families import architecture_of
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
-from igrpo_mcore.weights import load_hf_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
 from tests.policy.sequences import training_batch
 
 
@@ -41,6 +42,7 @@ def two_updates(checkpoint: str, offload: bool) -> dict:
     away = gradient_bytes(policy)
     logprobs = policy.logprobs(sequences)  # needs neither
     still_away = gradient_bytes(policy)
+    policy.restore_optimizer()
     stats = policy.update(sequences, Objective())
     return {
         "bytes": [held, away, still_away, gradient_bytes(policy)],

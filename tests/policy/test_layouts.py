@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.policy.oracle import oracle
-from tests.support.checkpoints import make_checkpoint
+from tests.support.checkpoints import FAMILIES, make_checkpoint
 from tests.support.ranks import run_ranks
 
 pytestmark = pytest.mark.slow
@@ -20,6 +20,7 @@ CASES = {  # ranks -> name: (checkpoint, tp, pp, sp, vpp, micro_batch_tokens)
         "nemotron_h-unpacked": ("nemotron_h", 1, 1, 0, 1, 1),
         "qwen2-one": ("qwen2", 1, 1, 0, 1, WHOLE),
         "llama-one": ("llama", 1, 1, 0, 1, WHOLE),
+        "mistral-one": ("mistral", 1, 1, 0, 1, WHOLE),
         "tied-one": ("tied", 1, 1, 0, 1, WHOLE),
     },
     2: {
@@ -35,6 +36,7 @@ CASES = {  # ranks -> name: (checkpoint, tp, pp, sp, vpp, micro_batch_tokens)
         "qwen3-tp2pp2": ("qwen3", 2, 2, 0, 1, 40),
         "qwen3-tp2pp2sp": ("qwen3", 2, 2, 1, 1, 40),
         "tied-tp2pp2sp": ("tied", 2, 2, 1, 1, 40),
+        "mistral-tp2pp2sp": ("mistral", 2, 2, 1, 1, 40),
         "qwen2-tp2pp2sp": ("qwen2", 2, 2, 1, 1, WHOLE),
         "nemotron_h-tp2pp2": ("nemotron_h", 2, 2, 0, 1, 40),
         "nemotron_h-tp2pp2sp": ("nemotron_h", 2, 2, 1, 1, 40),
@@ -48,7 +50,7 @@ FAMILY = {name: case[0] for cases in CASES.values() for name, case in cases.item
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("checkpoints")
-    made = {f: make_checkpoint(root / f, f) for f in ("qwen2", "qwen3", "llama", "nemotron_h")}
+    made = {f: make_checkpoint(root / f, f) for f in FAMILIES}
     # vocab_size not a multiple of tp: the last rank holds a padded column
     made["tied"] = make_checkpoint(root / "tied", "qwen3", tie_word_embeddings=True, vocab_size=127)
     return made

@@ -6,7 +6,8 @@ import pytest
 
 from igrpo_mcore.config.schema import ParallelConfig
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import architecture_of, check_layout
+from igrpo_mcore.families import architecture_of
+from igrpo_mcore.policy.architecture import check_layout
 from igrpo_mcore.weights.rules import qkv
 from tests.support.checkpoints import hf_config
 

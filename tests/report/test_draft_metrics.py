@@ -8,8 +8,8 @@ from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.report.draft_metrics import draft_metrics, is_right
 from igrpo_mcore.rewards.accuracy import final_answer_of, same_as_written
 from igrpo_mcore.rewards.options import RewardOptions
-from igrpo_mcore.types import Completion, Group, Prompt, PromptRollout, Score
-from tests.report.rollouts import PROBLEM, random_rollouts
+from igrpo_mcore.types import Completion, Group, Prompt, Score
+from tests.support.rollouts import PROBLEM, random_rollouts, two_stages
 
 ANYWHERE = RewardOptions(AccuracyFrom.anywhere)
 
@@ -23,7 +23,7 @@ def group(*members: tuple[float, float, str]) -> Group:
     )
 
 
-RIGHT_DRAFT = PromptRollout(
+RIGHT_DRAFT = two_stages(
     group((0, 1, "<answer>4</answer>"), (1, 0, "so it is 5"), (0, 0, "?"), (0, 0, "!")),
     1,
     group(
@@ -32,7 +32,7 @@ RIGHT_DRAFT = PromptRollout(
         (0, 0, "6"),  # below
     ),
 )
-WRONG_DRAFT = PromptRollout(
+WRONG_DRAFT = two_stages(
     group((0, 1, "<answer>8</answer>"), (0, 0, "?"), (0, 0, "!"), (0, 0, "7")),
     0,
     group(
@@ -78,7 +78,7 @@ def test_the_expected_best_of_n_is_below_the_propositions_and_the_observed_one_i
     for outcome in product([0, 1], repeat=4):
         chance = 0.25 ** sum(outcome) * 0.75 ** (4 - sum(outcome))
         drafts = group(*[(right, 0, "?") for right in outcome])
-        found = draft_metrics([PromptRollout(drafts, 0, group((0, 0, "?")))], ANYWHERE)
+        found = draft_metrics([two_stages(drafts, 0, group((0, 0, "?")))], ANYWHERE)
         expected += chance * found["drafts/best_of_n_expected"]
         observed += chance * found["drafts/best_accuracy"]
     assert observed == pytest.approx(1 - 0.75**4)

@@ -4,7 +4,8 @@ import pytest
 
 from igrpo_mcore.report.hacking import expression_of, hacking_metrics
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
-from igrpo_mcore.types import Completion, Group, Problem, Prompt, PromptRollout, Score
+from igrpo_mcore.types import Completion, Group, Problem, Prompt, Score
+from tests.support.rollouts import two_stages
 
 
 def group(problem: str, *texts: tuple[str, float]) -> Group:
@@ -50,7 +51,7 @@ def test_nothing_rewarded() -> None:
 
 
 def test_in_the_metrics_of_a_step() -> None:
-    metrics = rollout_metrics([PromptRollout(RESTATING, 0, THINKING)])
+    metrics = rollout_metrics([two_stages(RESTATING, 0, THINKING)])
     assert metrics["hacking/expression_share"] == 0.0
     assert metrics["hacking/drafts_expression_share"] == pytest.approx(2 / 3)
     assert metrics["hacking/drafts_distinct_texts"] == 0.75

@@ -14,7 +14,7 @@ from igrpo_mcore.errors import UserError
 from igrpo_mcore.report.metrics import MetricsWriter
 from igrpo_mcore.report.records import JsonLines, read_metrics
 from igrpo_mcore.report.samples import SamplesWriter
-from tests.report.rollouts import random_rollouts
+from tests.support.rollouts import random_rollouts
 
 QUIET = RunConfig(name="r", tensorboard=False)
 
@@ -109,16 +109,18 @@ def test_samples_hold_everything_of_the_first_prompts(tmp_path: Path) -> None:
     writer.close()
     records = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [3, 3, 4, 4]
-    first, drafts = records[0], rollouts[0].drafts
-    assert drafts is not None
+    first = records[0]
     assert (first["id"], first["problem"], first["answer"]) == ("p1", "What is <2+3>?", "5")
-    assert (first["prompt"], first["refinement_prompt"], first["chosen"]) == ("3 tokens", "7 tokens", 2)
-    assert [draft["reward"] for draft in first["drafts"]] == drafts.rewards
-    assert [draft["parts"] for draft in first["drafts"]] == [score.parts for score in drafts.scores]
-    assert [r["reward"] for r in first["refinements"]] == rollouts[0].refinements.rewards
-    assert [r["truncated"] for r in first["refinements"]] == [
-        completion.truncated for completion in rollouts[0].refinements.completions
+    assert [(s["name"], s["prompt"], s["chosen"]) for s in first["stages"]] == [
+        ("drafts", "3 tokens", 2),
+        ("refinements", "7 tokens", None),
     ]
-    plain = records[2]
-    assert (plain["drafts"], plain["chosen"], plain["refinement_prompt"]) == (None, None, None)
-    assert len(plain["refinements"]) == 8
+    for written, stage in zip(first["stages"], rollouts[0].stages, strict=True):
+        assert written["overflowed"] == stage.overflowed
+        assert [c["reward"] for c in written["completions"]] == stage.group.rewards
+        assert [c["parts"] for c in written["completions"]] == [score.parts for score in stage.group.scores]
+        assert [c["truncated"] for c in written["completions"]] == [
+            completion.truncated for completion in stage.group.completions
+        ]
+    (plain,) = records[2]["stages"]
+    assert (plain["name"], plain["chosen"], len(plain["completions"])) == ("completions", None, 8)

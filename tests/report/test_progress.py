@@ -17,6 +17,7 @@ def record(step: int, **more: float | None) -> dict[str, float | None]:
         "groups/zero_std_share": 0.25,
         "parity/logprob_max_abs_diff": None if step % 2 else step * 1e-6,
         "time/drafts_s": 1.0,
+        "time/drafts_rewards_s": 0.0,
         "time/update_s": 2.0,
         "time/step_s": 4.0,
         **more,

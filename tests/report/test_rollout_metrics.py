@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
-from igrpo_mcore.types import Completion, Group, Prompt, PromptRollout, Score
-from tests.report.rollouts import PROBLEM, random_rollouts
+from igrpo_mcore.types import Completion, Group, Prompt, Score
+from tests.support.rollouts import PROBLEM, one_stage, random_rollouts
 
 
 def check_stage(metrics: dict[str, float | None], stage: str, groups: list[Group]) -> None:
@@ -28,15 +28,15 @@ def failures(groups: list[Group]) -> int:
 def test_two_stages(seed: int) -> None:
     rollouts = random_rollouts(seed)
     metrics = rollout_metrics(rollouts)
-    drafts = [r.drafts for r in rollouts if r.drafts is not None]
-    refinements = [r.refinements for r in rollouts]
+    drafts = [r.single_shot for r in rollouts]
+    refinements = [r.trained for r in rollouts]
     check_stage(metrics, "drafts", drafts)
     check_stage(metrics, "refinements", refinements)
     assert metrics["groups/zero_std_share"] == pytest.approx(
         np.mean([np.ptp(g.rewards) == 0 for g in refinements])
     )
     assert metrics["drafts/overflowed_share"] == pytest.approx(
-        np.mean([r.draft_overflowed for r in rollouts])
+        np.mean([r.stages[0].overflowed for r in rollouts])
     )
     assert metrics["rewards/failures"] == failures(drafts + refinements)
     assert metrics["drafts/chosen_reward"] == pytest.approx(np.mean([g.scores[2].total for g in drafts]))
@@ -45,7 +45,7 @@ def test_two_stages(seed: int) -> None:
 def test_plain_grpo_reports_its_one_group_under_both_names() -> None:
     rollouts = random_rollouts(4, two_stage=False)
     metrics = rollout_metrics(rollouts)
-    groups = [r.refinements for r in rollouts]
+    groups = [r.trained for r in rollouts]
     check_stage(metrics, "drafts", groups)
     check_stage(metrics, "refinements", groups)
     assert metrics["drafts/overflowed_share"] is None
@@ -58,9 +58,7 @@ def test_equal_rewards_are_zero_std_whatever_their_floating_point() -> None:
         scores = tuple(Score(reward) for reward in rewards)
         return Group(Prompt(PROBLEM, (1,)), (completion,) * len(rewards), scores)
 
-    rollouts = [
-        PromptRollout(None, None, group(*r)) for r in [(0.1,) * 3, (0.1, 0.1, 0.2), (2.0,) * 3, (0.0,)]
-    ]
+    rollouts = [one_stage(group(*r)) for r in [(0.1,) * 3, (0.1, 0.1, 0.2), (2.0,) * 3, (0.0,)]]
     metrics = rollout_metrics(rollouts)
     assert (metrics["groups/zero_std_share"], metrics["groups/with_gradient"]) == (0.75, 1)
 

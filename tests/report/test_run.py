@@ -18,7 +18,7 @@ from igrpo_mcore.report.page import write_report
 from igrpo_mcore.report.records import read_metrics
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.report.run import RunReport
-from tests.report.rollouts import random_rollouts
+from tests.support.rollouts import random_rollouts
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 

@@ -1,7 +1,8 @@
-"""The two stages against what the paper says, with a deterministic engine written here."""
+"""The stages against what the paper says, with a deterministic engine written here."""
 
 import random
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import pytest
 from torch import Tensor
@@ -61,10 +62,22 @@ class SumScorer:
         return [Score(float(sum(c.token_ids) % 3)) for c in completions]
 
 
-def run(selection: Selection, positions: Sequence[int] = range(6), *, seed: int = 7, step: int = 3):
+def run(
+    selection: Selection,
+    positions: Sequence[int] = range(6),
+    *,
+    seed: int = 7,
+    step: int = 3,
+    rounds: int = 1,
+):
     engine, scorer = SeededEngine(), SumScorer()
     rollout = RolloutConfig(
-        num_drafts=4, num_refinements=3, selection=selection, temperature=0.7, max_completion_tokens=8
+        num_drafts=4,
+        draft_rounds=rounds,
+        num_refinements=3,
+        selection=selection,
+        temperature=0.7,
+        max_completion_tokens=8,
     )
     rollouts, stats = sample(
         [PROBLEMS[i] for i in positions],
@@ -89,34 +102,55 @@ def test_refinements_are_drawn_under_the_chosen_draft(selection: Selection):
     assert second_sampling == Sampling(3, 0.7, 8, STOP)
     assert len(scorer.pairs) == 6 * (4 + 3)
     for i, rollout in enumerate(rollouts):
-        assert rollout.drafts is not None
-        assert rollout.chosen is not None
-        assert (len(rollout.drafts.completions), len(rollout.refinements.completions)) == (4, 3)
-        assert rollout.drafts.prompt.token_ids == first_prompts[i] == (i + 100,)
-        prompt, overflowed = renderer.second(PROBLEMS[i], rollout.drafts.completions[rollout.chosen])
-        assert rollout.refinements.prompt == prompt
+        drafts, refinements = rollout.stages
+        assert (drafts.name, refinements.name) == ("drafts", "refinements")
+        assert drafts.chosen is not None
+        assert refinements.chosen is None
+        assert (len(drafts.group.completions), len(refinements.group.completions)) == (4, 3)
+        assert drafts.group.prompt.token_ids == first_prompts[i] == (i + 100,)
+        prompt, overflowed = renderer.second(PROBLEMS[i], drafts.group.completions[drafts.chosen])
+        assert refinements.group.prompt == prompt
         assert second_prompts[i] == prompt.token_ids
-        assert rollout.draft_overflowed == overflowed
-        rewards = rollout.drafts.rewards
+        assert drafts.overflowed == overflowed
+        rewards = drafts.group.rewards
         if selection == Selection.best:
-            assert rollout.chosen == rewards.index(max(rewards))
+            assert drafts.chosen == rewards.index(max(rewards))
         if selection == Selection.worst:
-            assert rollout.chosen == rewards.index(min(rewards))
-        for group in (rollout.drafts, rollout.refinements):
-            assert group.rewards == [sum(c.token_ids) % 3 for c in group.completions]
-    assert any(r.draft_overflowed for r in rollouts)
-    assert not all(r.draft_overflowed for r in rollouts)
+            assert drafts.chosen == rewards.index(min(rewards))
+        for stage in rollout.stages:
+            assert stage.group.rewards == [sum(c.token_ids) % 3 for c in stage.group.completions]
+    overflowed = [rollout.stages[0].overflowed for rollout in rollouts]
+    assert any(overflowed)
+    assert not all(overflowed)
 
 
-def test_plain_grpo_has_one_group_at_the_same_budget():
+def test_plain_grpo_is_one_stage_at_the_same_budget():
     rollouts, stats, engine, _ = run(Selection.none)
     assert len(engine.calls) == 1
     for rollout, problem in zip(rollouts, PROBLEMS, strict=True):
-        assert rollout.drafts is None
-        assert rollout.chosen is None
-        assert rollout.refinements.prompt == AppendingRenderer().first(problem)
-        assert len(rollout.refinements.completions) == 4 + 3
-    assert stats.drafts.tokens == stats.draft_rewards.tokens == 0
+        (stage,) = rollout.stages
+        assert (stage.name, stage.chosen) == ("completions", None)
+        assert rollout.single_shot is rollout.trained is stage.group
+        assert stage.group.prompt == AppendingRenderer().first(problem)
+        assert len(stage.group.completions) == 4 + 3
+    assert list(stats) == ["completions"]
+
+
+@pytest.mark.parametrize("selection", [Selection.best, Selection.random])
+def test_each_further_round_of_drafts_is_drawn_under_the_draft_chosen_before(selection: Selection):
+    rollouts, stats, engine, _ = run(selection, rounds=3)
+    assert list(stats) == ["drafts", "drafts_2", "drafts_3", "refinements"]
+    assert [sampling.num_samples for _, sampling, _ in engine.calls] == [4, 4, 4, 3]
+    seeds = [seed for _, _, of_stage in engine.calls for seed in of_stage]
+    assert len(set(seeds)) == len(seeds)
+    for i, rollout in enumerate(rollouts):
+        for before, after in pairwise(rollout.stages):
+            expected, _ = AppendingRenderer().second(PROBLEMS[i], before.group.completions[before.chosen])
+            assert after.group.prompt == expected
+            if selection == Selection.best:
+                assert before.chosen == before.group.rewards.index(max(before.group.rewards))
+    assert rollouts[0].stages[:1] == run(selection)[0][0].stages[:1]
+    assert len({tuple(stage.chosen for stage in rollout.stages) for rollout in rollouts}) > 1
 
 
 @pytest.mark.parametrize("selection", list(Selection))
@@ -159,9 +193,8 @@ def test_stats_count_completion_tokens_and_seconds_of_each_phase(monkeypatch: py
     monkeypatch.setattr(SumScorer, "score", slow_score)
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     rollouts, stats, _, _ = run(Selection.best)
-    drafted = sum(len(c.token_ids) for r in rollouts if r.drafts for c in r.drafts.completions)
-    refined = sum(len(c.token_ids) for r in rollouts for c in r.refinements.completions)
-    assert stats.drafts.tokens == stats.draft_rewards.tokens == drafted
-    assert stats.refinements.tokens == stats.refinement_rewards.tokens == refined
-    assert (stats.drafts.seconds, stats.refinements.seconds) == (2 * 6 * 4, 2 * 6 * 3)
-    assert (stats.draft_rewards.seconds, stats.refinement_rewards.seconds) == (0.5 * 6 * 4, 0.5 * 6 * 3)
+    for (name, measured), samples in zip(stats.items(), (4, 3), strict=True):
+        (groups,) = zip(*([s.group for s in r.stages if s.name == name] for r in rollouts), strict=True)
+        assert measured.tokens == sum(len(c.token_ids) for group in groups for c in group.completions)
+        assert (measured.seconds, measured.reward_seconds) == (2 * 6 * samples, 0.5 * 6 * samples)
+        assert measured.rate == measured.tokens / measured.seconds

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-FAMILIES = ("qwen2", "qwen3", "llama", "nemotron_h")
+from igrpo_mcore.families import families
+
+FAMILIES = tuple(families())
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ m['role'][0] + ':' + m['content'] + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}a:{% endif %}"
@@ -44,35 +46,21 @@ def hf_config(family: str, *, vocab_size: int = 128, hidden: int = 128, layers: 
         pad_token_id=0,
         tie_word_embeddings=False,
     )
-    if family == "qwen2":
-        from transformers import Qwen2Config
-
-        return Qwen2Config(**(common | overrides))
-    if family == "qwen3":
-        from transformers import Qwen3Config
-
-        return Qwen3Config(**(common | {"head_dim": 32} | overrides))
-    if family == "llama":
-        from transformers import LlamaConfig
-
-        return LlamaConfig(**(common | {"head_dim": 32} | overrides))
     if family == "nemotron_h":
-        from transformers import NemotronHConfig
-
-        common.pop("num_hidden_layers")
-        blocks = (["mamba", "mlp", "attention", "mlp"] * layers)[:layers]
-        mamba = dict(
+        del common["num_hidden_layers"]
+        common |= dict(
             head_dim=32,
             mamba_num_heads=8,
             mamba_head_dim=32,
             ssm_state_size=16,
             n_groups=2,
             conv_kernel=4,
-            layers_block_type=blocks,
+            layers_block_type=(["mamba", "mlp", "attention", "mlp"] * layers)[:layers],
             use_mamba_kernels=False,
         )
-        return NemotronHConfig(**(common | mamba | overrides))
-    raise ValueError(family)
+    elif family != "qwen2":  # which has no such field
+        common["head_dim"] = 32
+    return AutoConfig.for_model(family, **(common | overrides))
 
 
 def make_checkpoint(

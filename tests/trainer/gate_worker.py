@@ -60,16 +60,16 @@ def main() -> None:
         found[case] = [said, measured.quantile_abs_diff, measured.mean_abs_diff, measured.max_abs_diff]
 
     before = Kept(engine)
-    trainer.sync.push(before)
+    trainer.pusher.push(before)
     gate("healthy")
-    disturb(trainer.sync)
-    trainer.sync.push(engine)
+    disturb(trainer.pusher)
+    trainer.pusher.push(engine)
     gate("healthy after an update")
-    trainer.sync.push(DamagedRoute(engine, stale(STALE, before.tensors)))
+    trainer.pusher.push(DamagedRoute(engine, stale(STALE, before.tensors)))
     gate("stale")
-    trainer.sync.push(DamagedRoute(engine, swap(*SWAPPED)))
+    trainer.pusher.push(DamagedRoute(engine, swap(*SWAPPED)))
     gate("swapped")
-    trainer.sync.push(engine)
+    trainer.pusher.push(engine)
     gate("temperature")
     with open(out, "w") as file:
         json.dump(found, file)

@@ -6,21 +6,25 @@ python -m tests.trainer.passes_worker CHECKPOINT OUT: case -> updates, weights a
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
-from igrpo_kernels import Objective
 
 from igrpo_mcore import trainer as trainer_module
 from igrpo_mcore.config.schema import Config, DType
+from igrpo_mcore.device_memory import DeviceMemory
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.phases import Phases
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.checkpoint_folder import Position
+from igrpo_mcore.policy.learner import Learner
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import TrainingSequence
-from igrpo_mcore.weights import WeightSync, load_hf_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
 from tests.policy.layouts_worker import Collector
 from tests.policy.sequences import training_batch
 
@@ -58,18 +62,18 @@ def run(checkpoint: str, mini_batches: int, passes: int) -> dict:
     hf_config = load_hf_config(checkpoint)
     events: list[str] = []
     trainer = Trainer.__new__(Trainer)
-    trainer.config, trainer.phases, trainer.reference, trainer.report = config, Phases(), None, None
+    trainer.config, trainer.phases, trainer.report = config, Phases(), None
     trainer.position = Position(0, 0, 0)
-    trainer.objective = Objective(temperature=TEMPERATURE)
-    trainer.policy = Policy(config, architecture_of(hf_config, "float32"), config.train.updates_per_step)
-    load_hf_weights(trainer.policy.chunks, Path(checkpoint), hf_config)
-    trainer.policy.weights_loaded()
+    policy = Policy(config, architecture_of(hf_config, "float32"), config.train.updates_per_step)
+    load_hf_weights(policy.chunks, Path(checkpoint), hf_config)
+    policy.weights_loaded()
+    trainer.learner = Learner(config, policy, trainer.phases)
     batches = mini_batches_of(mini_batches)
     for batch in batches:  # what a healthy sampler says
-        for i, logprob in trainer.policy.logprobs(batch).items():
+        for i, logprob in policy.logprobs(batch).items():
             batch[i] = replace(batch[i], logprobs=tuple(logprob.tolist()))
     updates = []
-    update, logprobs = trainer.policy.update, trainer.policy.logprobs
+    update, logprobs = policy.update, policy.logprobs
 
     def recorded_update(*arguments):
         events.append("update")
@@ -80,14 +84,14 @@ def run(checkpoint: str, mini_batches: int, passes: int) -> dict:
         events.append("logprobs")
         return logprobs(batch)
 
-    trainer.policy.update, trainer.policy.logprobs = recorded_update, recorded_logprobs
-    trainer.engine = RecordingEngine(events)
-    trainer.rollout = lambda step: ([], None)
+    policy.update, policy.logprobs = recorded_update, recorded_logprobs
+    trainer.gpu = DeviceMemory(policy, lambda: RecordingEngine(events), trainer.phases)
+    trainer.sampler = SimpleNamespace(sample=lambda step, drawn: ([], {}))
     trainer.push = lambda: events.append("push")
     trainer_module.mini_batches = lambda *_: batches
     trainer.step(1)
     after = Collector()
-    WeightSync(trainer.policy.chunks, hf_config, rollout_tp=1, dtype=torch.float32).push(after)
+    Pusher(policy.chunks, hf_config, rollout_tp=1, dtype=torch.float32).push(after)
     return {
         "updates": [{"lr": u.lr, "loss": u.loss, **u.metrics} for u in updates],
         "weights": after.tensors,

@@ -14,8 +14,9 @@ from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.trainer import Trainer
-from igrpo_mcore.weights import WeightSync, load_hf_weights
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
 from tests.policy.layouts_worker import Collector, full_gradients
 
 GREEDY = Sampling(num_samples=1, temperature=0.0, max_tokens=12, stop_token_ids=(2,))
@@ -29,32 +30,33 @@ def main() -> None:
     weights = Collector()
 
     def greedy() -> list[list[int]]:
-        found = trainer.engine.generate(PROMPTS, GREEDY, seeds=[0] * len(PROMPTS))
+        found = trainer.gpu.engine.generate(PROMPTS, GREEDY, seeds=[0] * len(PROMPTS))
         return [list(group[0].token_ids) for group in found]
 
     trainer.push()
     seen["greedy_before"] = greedy()
-    rollouts, _ = trainer.rollout(1)
+    rollouts, _ = trainer.sampler.sample(1, 0)
     seen["rollouts"] = rollouts
     batch = mini_batches(rollouts, 1, trainer.config.objective, trainer.config.rollout)[0]
-    measured = trainer.gate([batch], trainer.logprobs([batch]))
+    measured = trainer.gate([batch], trainer.learner.logprobs([batch]))
     seen["parity"] = measured
+    policy, objective = trainer.learner.policy, trainer.learner.objective
     hf_config = load_hf_config(trainer.config.model.path)
-    whole = WeightSync(trainer.policy.chunks, hf_config, rollout_tp=1, dtype=trainer.policy.dtype)
-    seen["loss"], _ = trainer.policy.accumulate_gradient(batch, trainer.objective)
-    seen["gradients"] = full_gradients(trainer.policy, whole)  # they took the weights' place
-    load_hf_weights(trainer.policy.chunks, resolve_checkpoint(trainer.config.model.path), hf_config)
-    trainer.policy.weights_loaded()
-    seen["stats"] = trainer.policy.update(batch, trainer.objective)
+    whole = Pusher(policy.chunks, hf_config, rollout_tp=1, dtype=policy.dtype)
+    seen["loss"], _ = policy.accumulate_gradient(batch, objective)
+    seen["gradients"] = full_gradients(policy, whole)  # they took the weights' place
+    load_hf_weights(policy.chunks, resolve_checkpoint(trainer.config.model.path), hf_config)
+    policy.weights_loaded()
+    seen["stats"] = policy.update(batch, objective)
     trainer.push()
     seen["greedy_after"] = greedy()
-    again, _ = trainer.rollout(1)
+    again, _ = trainer.sampler.sample(1, 0)
     seen["resampled_differently"] = again != rollouts
     whole.push(weights)
     seen["weights_after"] = weights.tensors
     if dist.get_rank() == 0:
         torch.save(seen, out)
-    trainer.close()
+    trainer.sampler.close()
     sys.stdout.flush()
     os._exit(0)
 

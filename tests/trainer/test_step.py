@@ -111,25 +111,25 @@ def test_prompts_rewards_and_choice(step):
     case, seen, _, tokenizer = step
     for i, rollout in zip(range(3, 3 + case.prompts), seen["rollouts"], strict=True):
         question = f"{i}+{i}="
-        assert tokenizer.decode(rollout.drafts.prompt.token_ids) == case.chat.format(question)
-        assert len(rollout.drafts.completions) == case.drafts
-        assert len(rollout.refinements.completions) == case.refinements
-        rewards = [reward_of(text_of(tokenizer, draft)) for draft in rollout.drafts.completions]
-        assert rollout.drafts.rewards == pytest.approx(rewards)
+        assert tokenizer.decode(rollout.single_shot.prompt.token_ids) == case.chat.format(question)
+        assert len(rollout.single_shot.completions) == case.drafts
+        assert len(rollout.trained.completions) == case.refinements
+        rewards = [reward_of(text_of(tokenizer, draft)) for draft in rollout.single_shot.completions]
+        assert rollout.single_shot.rewards == pytest.approx(rewards)
         best = max(range(case.drafts), key=lambda k: (rewards[k], -k))  # first index on a tie
-        assert rollout.chosen == best
-        draft = text_of(tokenizer, rollout.drafts.completions[best]).strip()
-        conditioned = tokenizer.decode(rollout.refinements.prompt.token_ids)
+        assert rollout.stages[0].chosen == best
+        draft = text_of(tokenizer, rollout.single_shot.completions[best]).strip()
+        conditioned = tokenizer.decode(rollout.trained.prompt.token_ids)
         assert conditioned == case.chat.format(f"{question} Draft: {draft}")
-        refined = [reward_of(text_of(tokenizer, o)) for o in rollout.refinements.completions]
-        assert rollout.refinements.rewards == pytest.approx(refined)
+        refined = [reward_of(text_of(tokenizer, o)) for o in rollout.trained.completions]
+        assert rollout.trained.rewards == pytest.approx(refined)
 
 
 def test_sampler_logprobs_equal_transformers(step):
     _, seen, model, _ = step
     assert seen["parity"].max_abs_diff < 1e-4
     for rollout in seen["rollouts"]:
-        for group in (rollout.drafts, rollout.refinements):
+        for group in (rollout.single_shot, rollout.trained):
             for completion in group.completions:
                 with torch.no_grad():
                     ours = logprobs(model, group.prompt.token_ids, completion.token_ids)
@@ -140,7 +140,7 @@ def test_loss_gradient_and_update(step):
     case, seen, model, _ = step
     loss = torch.zeros(())
     for rollout in seen["rollouts"]:
-        group = rollout.refinements  # stage 2 alone carries the gradient
+        group = rollout.trained  # stage 2 alone carries the gradient
         mean, std = statistics.fmean(group.rewards), STD[case.std](group.rewards)
         for completion, reward in zip(group.completions, group.rewards, strict=True):
             advantage = (reward - mean) / std if std else 0.0
@@ -150,7 +150,7 @@ def test_loss_gradient_and_update(step):
     model.zero_grad()
     loss.backward()
     assert float(loss.detach()) == pytest.approx(seen["loss"], abs=1e-5)
-    groups = [rollout.refinements for rollout in seen["rollouts"]]
+    groups = [rollout.trained for rollout in seen["rollouts"]]
     trained = [group for group in groups if len(set(group.rewards)) > 1]  # the others have no gradient
     answered = [len(completion.token_ids) for group in trained for completion in group.completions]
     assert seen["stats"].head_rows == sum(answered) < seen["stats"].tokens

@@ -17,7 +17,8 @@ from transformers import AutoTokenizer
 
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
-from igrpo_mcore.weights import WeightSync, load_hf_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
 from tests.weights.exports import export_differences
 from tests.weights.support import (
     Collector,
@@ -38,20 +39,20 @@ def main() -> None:
     load_hf_weights(chunks, folder, config)
     rollout = RolloutConfig(tp=rollout_tp, max_prompt_tokens=64, max_completion_tokens=32)
     engine = VLLMEngine(str(folder), rollout, DType.float32, AutoTokenizer.from_pretrained(folder))
-    sync = WeightSync(chunks, config, rollout_tp=rollout_tp, bucket_bytes=300_000, dtype=torch.float32)
-    first = sync.push(engine)
+    pusher = Pusher(chunks, config, rollout_tp=rollout_tp, bucket_bytes=300_000, dtype=torch.float32)
+    first = pusher.push(engine)
     before = largest_difference(engine, folder)
 
     disturb(chunks)
     whole = Collector()
-    WeightSync(chunks, config, rollout_tp=1, mode="allgather", dtype=torch.float32).push(whole)
-    sync.push(engine)
+    Pusher(chunks, config, rollout_tp=1, mode="allgather", dtype=torch.float32).push(whole)
+    pusher.push(engine)
     after = largest_difference(engine, folder, whole.tensors)
     stale = largest_stale = 0.0
     if pushes:
         process = psutil.Process()
         for i in range(pushes):
-            sync.push(engine)
+            pusher.push(engine)
             if i == pushes // 5:
                 gc.collect()
                 stale = process.memory_info().rss

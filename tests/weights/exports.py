@@ -7,12 +7,14 @@ import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from igrpo_mcore.config.schema import Config, DType, ParallelConfig
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config
+from igrpo_mcore.families import architecture_of
+from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.types import TrainingSequence
-from igrpo_mcore.weights import export_hf, load_hf_weights
+from igrpo_mcore.weights.hf_export import export_hf
+from igrpo_mcore.weights.hf_import import load_hf_weights
 from tests.support.checkpoints import make_checkpoint
 from tests.weights.support import PROMPTS, disturb, main_rank
 

@@ -23,15 +23,17 @@ from torch import Tensor
 from igrpo_mcore.config.schema import ParallelConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy import model
-from igrpo_mcore.weights import WeightSync, export_hf, load_hf_weights, reshard_plan, verify_weights
-from tests.support.checkpoints import make_checkpoint
-from tests.weights.moe import build_moe_policy, make_moe_checkpoint, moe_config
+from igrpo_mcore.weights import push_plan
+from igrpo_mcore.weights.hf_export import export_hf
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
+from igrpo_mcore.weights.verify import verify_weights
+from tests.support.checkpoints import FAMILIES, make_checkpoint
 from tests.weights.support import Collector, build_policy, lay_out_ranks, main_rank, read_checkpoint
 
 SHAPES: dict[str, tuple[str, dict]] = {
-    "llama": ("llama", {}),
+    **{family: (family, {}) for family in FAMILIES},
     "qwen2": ("qwen2", {"vocab_size": 131}),  # padded by Megatron and, otherwise, by vLLM
-    "qwen3": ("qwen3", {}),
     "nemotron_h": ("nemotron_h", {"n_groups": 4, "vocab_size": 131}),
     "tied": ("qwen2", {"tie_word_embeddings": True}),
 }
@@ -47,14 +49,14 @@ def same(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
 
 
 def check_push(chunks, config, expected: dict[str, Tensor], rollout_tp: int, mode: str) -> tuple[int, int]:
-    sync = WeightSync(
+    pusher = Pusher(
         chunks, config, rollout_tp=rollout_tp, bucket_bytes=150_000, mode=mode, dtype=torch.float32
     )
     collector = Collector()
-    stats = sync.push(collector)
+    stats = pusher.push(collector)
     wanted = {}
     for name, tensor in expected.items():
-        spec = sync.table.tensors[name]
+        spec = pusher.table.tensors[name]
         whole = mode == "allgather"
         runs = (spec.whole,) if whole else spec.engine_runs(dist.get_rank() % rollout_tp, rollout_tp)
         wanted[name] = torch.cat([tensor.narrow(spec.dim, r.start, r.length) for r in runs], spec.dim)
@@ -68,8 +70,8 @@ def round_trip(chunks, config, folder: Path, out: Path, rollout_tps: tuple[int, 
     expected = read_checkpoint(folder)
     moved = {tp: check_push(chunks, config, expected, tp, "p2p") for tp in rollout_tps}
     gathered = check_push(chunks, config, expected, 1, "allgather")[0]
-    sync = WeightSync(chunks, config, rollout_tp=rollout_tps[-1], dtype=torch.float32)
-    report = verify_weights(sync, checkpoint=folder)
+    pusher = Pusher(chunks, config, rollout_tp=rollout_tps[-1], dtype=torch.float32)
+    report = verify_weights(pusher, checkpoint=folder)
     assert report.ok, report.table()
     export_hf(chunks, config, folder, out, torch.float32, max_file_bytes=200_000)
     assert not (bad := same(expected, read_checkpoint(out))), bad
@@ -161,11 +163,8 @@ class Cases:
         """Made once by rank 0."""
         folder = self.scratch / name
         if main_rank() and not folder.exists():
-            if name.endswith("experts"):
-                make_moe_checkpoint(folder, moe_config(name.removesuffix("_experts")))
-            else:
-                family, overrides = SHAPES[name]
-                make_checkpoint(folder, family, hidden=64, **overrides)
+            family, overrides = SHAPES[name]
+            make_checkpoint(folder, family, hidden=64, **overrides)
         dist.barrier()
         return folder
 
@@ -175,34 +174,23 @@ class Cases:
         with patch.object(model, "pipeline_pattern", **given):
             chunks, config = build_policy(folder, layout)
         case = f"{name} TP{layout.tp} PP{layout.pp} VPP{layout.vpp} {pattern}".strip()
-        self._run(case, chunks, config, folder, rollout_tps)
-
-    def experts(self, family: str, layout: ParallelConfig) -> None:
-        folder, config = self.checkpoint(f"{family}_experts"), moe_config(family)
-        chunks = build_moe_policy(config, layout.tp, layout.pp, layout.ep)
-        case = f"{family} experts TP{layout.tp} PP{layout.pp} EP{layout.ep}"
-        self._run(case, chunks, config, folder, (2,))
-
-    def _run(self, case: str, chunks, config, folder: Path, rollout_tps: tuple[int, ...]) -> None:
         out = self.scratch / f"out{len(self.results)}"
         self.report(case, round_trip(chunks, config, folder, out, rollout_tps))
 
 
 def main() -> None:
-    reshard_plan.ALONE_BYTES = 8192  # so that small models have messages of both kinds
+    push_plan.ALONE_BYTES = 8192  # so that small models have messages of both kinds
     cases = Cases(Path(sys.argv[1]))
     if int(os.environ["WORLD_SIZE"]) == 8:
         layout = ParallelConfig(tp=4, pp=2)
         lay_out_ranks(layout)
-        for name in ("llama", "qwen2", "qwen3", "nemotron_h"):
+        for name in FAMILIES:
             cases.dense(name, layout, (2, 4))
-        for family in ("qwen3_moe", "nemotron_h"):
-            cases.experts(family, layout)
     else:
         for tp, pp in ((1, 1), (1, 2), (2, 1), (4, 1), (2, 2)):
             layout = ParallelConfig(tp=tp, pp=pp)
             lay_out_ranks(layout)
-            for name in ("llama", "qwen2", "qwen3", "nemotron_h"):
+            for name in FAMILIES:
                 cases.dense(name, layout)
             if tp == 2:
                 cases.dense("tied", layout, (2,))
@@ -218,11 +206,6 @@ def main() -> None:
         layout = ParallelConfig(tp=2, pp=2, vpp=2)
         lay_out_ranks(layout)
         cases.dense("llama", layout, (2,))
-        for tp, pp, ep in ((1, 1, 4), (2, 1, 2), (4, 1, 1), (1, 2, 2), (2, 2, 1)):
-            layout = ParallelConfig(tp=tp, pp=pp, ep=ep)
-            lay_out_ranks(layout)
-            for family in ("qwen3_moe", "nemotron_h"):
-                cases.experts(family, layout)
     if main_rank():
         print("RESULT " + json.dumps(cases.results), flush=True)
     dist.destroy_process_group()

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
-from igrpo_mcore.weights import WeightSync
+from igrpo_mcore.weights.push import Pusher
 from tests.support.checkpoints import char_tokenizer, hf_config
 from tests.weights.support import build_policy, lay_out_ranks, main_rank
 
@@ -55,21 +55,19 @@ def main() -> None:
     engine = VLLMEngine(str(folder), rollout, DType.float32, char_tokenizer())
     results = []
     for bucket in BUCKETS:
-        sync = WeightSync(chunks, config, rollout_tp=1, bucket_bytes=bucket, dtype=torch.float32)
-        sync.push(engine)
+        pusher = Pusher(chunks, config, rollout_tp=1, bucket_bytes=bucket, dtype=torch.float32)
+        pusher.push(engine)
         forget_peak()
         before = memory("VmRSS")
-        stats = sync.push(engine)
+        stats = pusher.push(engine)
         mine = dict(
-            parameters=sum(t.numel for t in sync.table.tensors.values()),
-            module_bytes=4 * max(sum(sync.table.tensors[n].numel for n in g) for g in sync.table.groups),
+            parameters=sum(t.numel for t in pusher.table.tensors.values()),
+            module_bytes=4 * max(sum(pusher.table.tensors[n].numel for n in g) for g in pusher.table.groups),
             bucket_bytes=bucket,
-            bound_bytes=sync.plan.extra_peak,
+            bound_bytes=pusher.plan.extra_peak,
             accounted_bytes=stats.peak_extra_bytes,
             extra_bytes=memory("VmHWM") - before,
             bytes_moved=stats.bytes_moved,
-            seconds=stats.total_s,
-            buckets=stats.buckets,
         )
         ranks: list = [None] * dist.get_world_size()
         dist.all_gather_object(ranks, mine)

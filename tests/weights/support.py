@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import DType, ModelConfig, ParallelConfig
-from igrpo_mcore.policy.architecture import architecture_of
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy.model import PolicyModel, build_model
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.rollout.engine import RolloutEngine, Sampling

@@ -10,12 +10,12 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from igrpo_mcore.weights.families import table_for
+from igrpo_mcore.weights.reshard_plan import plan_reshard, wanted_by_engines
 from torch import Tensor
 
 from igrpo_mcore.weights import reshard_plan, transport
-from igrpo_mcore.weights.families import table_for
 from igrpo_mcore.weights.local import LocalShard
-from igrpo_mcore.weights.reshard_plan import plan_reshard, wanted_by_engines
 from igrpo_mcore.weights.table import Table
 from igrpo_mcore.weights.transport import Meter, Transport
 from tests.support.checkpoints import hf_config

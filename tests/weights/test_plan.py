@@ -1,4 +1,4 @@
-"""The reshard plan on made-up layouts, carried out in this process; checksums; the shard tensor."""
+"""The plan of a push on made-up layouts, carried out in this process; checksums; the shard tensor."""
 
 import random
 from dataclasses import dataclass
@@ -9,16 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from igrpo_mcore.errors import UserError
+from igrpo_mcore.families import table_for
 from igrpo_mcore.weights.checksum import add, checksum
-from igrpo_mcore.weights.families import table_for
-from igrpo_mcore.weights.holdings import Holding, allgather_bytes, run_bytes, source_cells
-from igrpo_mcore.weights.manifest import Manifest
-from igrpo_mcore.weights.reshard_plan import everything, plan_reshard, wanted_by_engines, wanted_by_writers
+from igrpo_mcore.weights.holdings import Holding, allgather_bytes, source_cells
+from igrpo_mcore.weights.push_plan import everything, plan_push, wanted_by_engines, wanted_by_writers
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.shard_tensor import ShardTensor
 from igrpo_mcore.weights.table import EMBEDDING, OUTPUT, Table
-from tests.support.checkpoints import hf_config
+from tests.support.checkpoints import FAMILIES, hf_config
 
 
 @dataclass
@@ -53,8 +51,9 @@ def lay_out(table: Table, tp: int, pp: int, dp: int, seed: int = 0) -> Layout:
             along = local.shape[rule.dim] if rule.dim is not None else 0
             segments = tuple(rule.segments(tp_rank, tp, along))
             for s in segments:
-                part = values[s.tensor].narrow(s.dim, s.run.start, s.run.length)
-                local.narrow(s.dim, s.offset, s.run.length).copy_(part)
+                dim = table.tensors[s.tensor].dim
+                part = values[s.tensor].narrow(dim, s.run.start, s.run.length)
+                local.narrow(dim, s.offset, s.run.length).copy_(part)
             holding[param], tensors[param] = Holding(segments, torch.float32), local
         held.append(holding)
         shards.append(tensors)
@@ -62,7 +61,7 @@ def lay_out(table: Table, tp: int, pp: int, dp: int, seed: int = 0) -> Layout:
 
 
 layouts = st.tuples(
-    st.sampled_from(["llama", "qwen2", "qwen3", "nemotron_h"]),
+    st.sampled_from(FAMILIES),
     st.sampled_from([1, 2]),
     st.sampled_from([1, 2]),
     st.sampled_from([1, 2]),
@@ -86,7 +85,7 @@ def test_every_engine_rank_gets_its_share_and_nothing_travels_twice(layout, roll
     wanted = wanted_by_engines(rollout_tp)
     needed = 0
     for rank in range(world):
-        plan = plan_reshard(made.table, made.held, rank, wanted, 60_000, torch.float32)
+        plan = plan_push(made.table, made.held, rank, wanted, 60_000, torch.float32)
         arrived = {}
         for bucket in plan.buckets:
             for arrival in bucket.arrivals:
@@ -102,7 +101,7 @@ def test_every_engine_rank_gets_its_share_and_nothing_travels_twice(layout, roll
                     )
                     if t.source != rank:
                         assert not held_here, "travelled though this rank holds it"
-                        needed += run_bytes(spec, t.run, torch.float32)
+                        needed += spec.run_bytes(t.run, torch.float32)
                 arrived[arrival.tensor] = torch.cat(parts, spec.dim)
         for name, spec in made.table.tensors.items():
             runs = spec.engine_runs(rank % rollout_tp, rollout_tp)
@@ -111,7 +110,7 @@ def test_every_engine_rank_gets_its_share_and_nothing_travels_twice(layout, roll
             )
             assert torch.equal(arrived[name], expected), name
     assert plan.bytes_minimum == needed
-    gathered = plan_reshard(made.table, made.held, 0, everything, 1 << 30, torch.float32).bytes_minimum
+    gathered = plan_push(made.table, made.held, 0, everything, 1 << 30, torch.float32).bytes_minimum
     assert allgather_bytes(made.table, source_cells(made.held), world, torch.float32) == gathered
     assert plan.bytes_moved <= 1.1 * plan.bytes_minimum
 
@@ -120,8 +119,7 @@ def test_sends_and_receives_agree_and_replicas_share_the_sending():
     table = table_for(hf_config("llama", hidden=64, layers=6))
     made = lay_out(table, tp=1, pp=2, dp=4)
     plans = [
-        plan_reshard(table, made.held, rank, wanted_by_engines(1), 100_000, torch.float32)
-        for rank in range(8)
+        plan_push(table, made.held, rank, wanted_by_engines(1), 100_000, torch.float32) for rank in range(8)
     ]
     assert len({len(plan.buckets) for plan in plans}) == 1
     for i in range(len(plans[0].buckets)):
@@ -138,8 +136,8 @@ def test_buckets_stay_under_their_size_or_hold_one_module():
     table = table_for(hf_config("qwen3", hidden=64, layers=4))
     made = lay_out(table, tp=2, pp=2, dp=1)
     for size in (40_000, 120_000, 10_000_000):
-        plan = plan_reshard(table, made.held, 0, wanted_by_engines(1), size, torch.float32)
-        largest = plan_reshard(table, made.held, 0, wanted_by_engines(1), 1, torch.float32).bucket_peak
+        plan = plan_push(table, made.held, 0, wanted_by_engines(1), size, torch.float32)
+        largest = plan_push(table, made.held, 0, wanted_by_engines(1), 1, torch.float32).bucket_peak
         assert plan.bucket_peak <= max(size, largest)
         assert plan.bucket_peak <= plan.extra_peak <= 2 * plan.bucket_peak  # 128 rows are not padded
     assert len(plan.buckets) == 1
@@ -150,7 +148,7 @@ def test_a_module_larger_than_a_bucket_raises_the_bound_of_a_push():
     size, vocabulary = 60_000, 1024
     table = table_for(hf_config("llama", hidden=64, layers=4, vocab_size=vocabulary))
     made = lay_out(table, tp=2, pp=2, dp=1)
-    plan = plan_reshard(table, made.held, 0, wanted_by_engines(1), size, torch.float32)
+    plan = plan_push(table, made.held, 0, wanted_by_engines(1), size, torch.float32)
     embedding = 4 * 64 * vocabulary
     assert embedding < plan.bucket_peak <= plan.extra_peak
     assert 2 * size < plan.extra_peak <= 3 * embedding + size  # sent, received and assembled at most
@@ -162,9 +160,7 @@ def test_what_vllm_keeps_of_a_padded_vocabulary_counts():
     for vocabulary in (128, 131):
         table = table_for(hf_config("llama", hidden=64, layers=4, vocab_size=vocabulary))
         made = lay_out(table, tp=2, pp=2, dp=1)
-        peaks.append(
-            plan_reshard(table, made.held, 0, wanted_by_engines(1), 200_000, torch.float32).extra_peak
-        )
+        peaks.append(plan_push(table, made.held, 0, wanted_by_engines(1), 200_000, torch.float32).extra_peak)
     assert peaks[1] - peaks[0] >= 2 * 4 * 64 * 131
 
 
@@ -182,7 +178,7 @@ def test_writers_take_every_tensor_once_and_evenly():
 def test_all_gather_moves_what_the_others_hold():
     table = table_for(hf_config("llama", hidden=64, layers=2))
     made = lay_out(table, tp=1, pp=1, dp=4)
-    assert plan_reshard(table, made.held, 0, everything, 1 << 30, torch.float32).bytes_moved == 0
+    assert plan_push(table, made.held, 0, everything, 1 << 30, torch.float32).bytes_moved == 0
 
 
 # ---- checksums -------------------------------------------------------------------------------------
@@ -242,21 +238,3 @@ def test_shard_tensor_answers_what_loaders_ask():
         torch.empty(3, 5).copy_(lazy.narrow(0, 3, 3))
     with pytest.raises(RuntimeError, match="not the one planned for"):
         lazy + 1
-
-
-def test_manifest_names_what_is_wrong():
-    table = table_for(hf_config("llama", hidden=64, layers=1))
-    manifest = Manifest.of(table, torch.bfloat16)
-    good = {n: torch.zeros(t.shape, dtype=torch.bfloat16) for n, t in table.tensors.items()}
-    assert dict(manifest.check(good.items())).keys() == good.keys()
-    norm = "model.norm.weight"
-    cases = {
-        "model.norm.weight did not arrive": [(n, t) for n, t in good.items() if n != norm],
-        "arrived twice": [*good.items(), (norm, good[norm])],
-        "not in the manifest": [("model.what", good[norm])],
-        "arrived as torch.float32": [(norm, good[norm].float())],
-        r"arrived as torch.bfloat16 \(3,\)": [(norm, good[norm][:3])],
-    }
-    for message, stream in cases.items():
-        with pytest.raises(UserError, match=message):
-            list(manifest.check(stream))

@@ -1,4 +1,4 @@
-"""The families' tables against transformers' own names and shapes, and their layouts against Megatron's."""
+"""The rules of weight tables against Megatron's layouts, and checkpoints against a table."""
 
 import pytest
 import torch
@@ -7,41 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.families import table_for
 from igrpo_mcore.weights.checkpoint import SINGLE, check_against_table, check_head_copy, open_checkpoint
-from igrpo_mcore.weights.families import table_for
 from igrpo_mcore.weights.rules import Block, Run, fused, gate_up, qkv, row
-from tests.support.checkpoints import FAMILIES, hf_config, make_checkpoint
-from tests.weights.moe import make_moe_checkpoint, moe_config
-
-
-@pytest.mark.parametrize(
-    ("family", "tied"), [*((f, False) for f in FAMILIES), ("llama", True), ("qwen2", True), ("qwen3", True)]
-)
-def test_table_has_exactly_the_tensors_that_transformers_saves(tmp_path, family, tied):
-    folder = make_checkpoint(tmp_path, family, hidden=64, layers=5, tie_word_embeddings=tied)
-    table = table_for(hf_config(family, hidden=64, layers=5, tie_word_embeddings=tied))
-    saved = open_checkpoint(folder).shapes
-    assert saved == {name: tensor.shape for name, tensor in table.tensors.items()}
-
-
-@pytest.mark.parametrize("family", ["qwen3_moe", "nemotron_h"])
-def test_expert_tables_have_exactly_the_tensors_that_transformers_saves(tmp_path, family):
-    config = moe_config(family)
-    saved = open_checkpoint(make_moe_checkpoint(tmp_path, config)).shapes
-    assert saved == {name: tensor.shape for name, tensor in table_for(config).tensors.items()}
-
-
-def test_unknown_family_is_refused():
-    class Config:
-        model_type = "gpt_bigcode"
-
-    with pytest.raises(UserError, match="gpt_bigcode"):
-        table_for(Config())
-
-
-def test_tied_nemotron_is_refused():
-    with pytest.raises(UserError, match="tie_word_embeddings"):
-        table_for(hf_config("nemotron_h", tie_word_embeddings=True))
+from tests.support.checkpoints import hf_config, make_checkpoint
 
 
 def numbered(shape: tuple[int, ...]) -> Tensor:
@@ -53,8 +22,8 @@ def shard(rule, tensors: dict[str, Tensor], rank: int, size: int) -> Tensor:
     local = torch.full(rule.local_shape(size), -1)
     along = local.shape[rule.dim]
     for segment in rule.segments(rank, size, along):
-        source = tensors[segment.tensor].narrow(segment.dim, segment.run.start, segment.run.length)
-        local.narrow(segment.dim, segment.offset, segment.run.length).copy_(source)
+        source = tensors[segment.tensor].narrow(rule.dim, segment.run.start, segment.run.length)
+        local.narrow(rule.dim, segment.offset, segment.run.length).copy_(source)
     return local
 
 

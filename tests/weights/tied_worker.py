@@ -19,8 +19,10 @@ from transformers import AutoTokenizer
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
-from igrpo_mcore.weights import WeightSync, load_hf_weights, verify_weights
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
 from igrpo_mcore.weights.table import OUTPUT
+from igrpo_mcore.weights.verify import verify_weights
 from tests.support.checkpoints import make_checkpoint
 from tests.weights.support import Collector, build_policy, largest_difference, main_rank
 
@@ -29,16 +31,16 @@ LAYOUTS = ((1, 1), (2, 1), (1, 2), (2, 2))
 
 
 @torch.no_grad()
-def disturb(sync: WeightSync) -> None:
+def disturb(pusher: Pusher) -> None:
     """Scale every weight by a random factor; replicas stay alike, and so do the two ends of a tied head."""
     generator = torch.Generator()
-    for shard in sync.shards.values():
+    for shard in pusher.shards.values():
         generator.manual_seed(zlib.crc32(shard.rule.tensors[0].name.encode()))
         shard.tensor.mul_(1 + 0.1 * torch.rand(shard.tensor.shape, generator=generator))
 
 
-def verified(sync: WeightSync, engine: VLLMEngine | None = None) -> list[str]:
-    report = verify_weights(sync, engine_model=engine.model if engine else None)
+def verified(pusher: Pusher, engine: VLLMEngine | None = None) -> list[str]:
+    report = verify_weights(pusher, engine_model=engine.model if engine else None)
     assert engine is None or all(row.read_back == row.tensors for row in report.rows), report.table()
     return sorted({mismatch.tensor for mismatch in report.mismatches})
 
@@ -70,26 +72,26 @@ def main() -> None:
             folder = root / name
             chunks, config = build_policy(folder, parallel)
             load_hf_weights(chunks, folder, config)
-            sync = WeightSync(chunks, config, rollout_tp=rollout_tp, dtype=torch.float32)
-            sync.push(engine)
+            pusher = Pusher(chunks, config, rollout_tp=rollout_tp, dtype=torch.float32)
+            pusher.push(engine)
             before = largest_difference(engine, folder)
-            disturb(sync)
+            disturb(pusher)
             whole = Collector()
-            WeightSync(chunks, config, rollout_tp=1, mode="allgather", dtype=torch.float32).push(whole)
+            Pusher(chunks, config, rollout_tp=1, mode="allgather", dtype=torch.float32).push(whole)
             if folders[name][1]:
                 whole.tensors["lm_head.weight"] = whole.tensors["model.embed_tokens.weight"]
-            sync.push(engine)
+            pusher.push(engine)
             after = largest_difference(engine, folder, whole.tensors)
-            found[f"{name} TP{tp} PP{pp}"] = [before, after, verified(sync, engine)]
+            found[f"{name} TP{tp} PP{pp}"] = [before, after, verified(pusher, engine)]
             if (tp, pp) == LAYOUTS[-1]:
-                disturb(sync)
+                disturb(pusher)
                 engine._refresh_tied_head = MethodType(lambda self: None, engine)  # type: ignore[method-assign]
-                sync.push(engine)
-                found[f"{name} without the refresh"] = verified(sync, engine)
+                pusher.push(engine)
+                found[f"{name} without the refresh"] = verified(pusher, engine)
                 # the last stage of a tied policy drifts from the embedding of the first
-                if OUTPUT in sync.shards:
-                    sync.shards[OUTPUT].tensor.add_(1)
-                found[f"{name} with another head"] = verified(sync)
+                if OUTPUT in pusher.shards:
+                    pusher.shards[OUTPUT].tensor.add_(1)
+                found[f"{name} with another head"] = verified(pusher)
     results: list = [None] * dist.get_world_size()
     dist.all_gather_object(results, found)
     if main_rank():

@@ -14,7 +14,10 @@ from transformers import AutoTokenizer
 
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
-from igrpo_mcore.weights import WeightSync, export_hf, load_hf_weights, verify_weights
+from igrpo_mcore.weights.hf_export import export_hf
+from igrpo_mcore.weights.hf_import import load_hf_weights
+from igrpo_mcore.weights.push import Pusher
+from igrpo_mcore.weights.verify import verify_weights
 from tests.weights.support import build_policy, largest_difference, lay_out_ranks
 
 Stream = Iterable[tuple[str, Tensor]]
@@ -67,18 +70,18 @@ def main() -> None:
     rollout = RolloutConfig(max_prompt_tokens=64, max_completion_tokens=32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     engine = VLLMEngine(str(folder), rollout, DType.float32, tokenizer, load_format="auto")
-    sync = WeightSync(chunks, config, rollout_tp=1, bucket_bytes=300_000, dtype=torch.float32)
+    pusher = Pusher(chunks, config, rollout_tp=1, bucket_bytes=300_000, dtype=torch.float32)
 
     def verify(checkpoint: Path | None = None) -> list[str]:
-        report = verify_weights(sync, checkpoint=checkpoint, engine_model=engine._model)
+        report = verify_weights(pusher, checkpoint=checkpoint, engine_model=engine._model)
         return sorted({m.tensor for m in report.mismatches})
 
-    sync.push(engine)
-    report = verify_weights(sync, checkpoint=folder, engine_model=engine._model)
+    pusher.push(engine)
+    report = verify_weights(pusher, checkpoint=folder, engine_model=engine._model)
     named: dict = {"clean": sorted({m.tensor for m in report.mismatches})}
     named["read_back"] = {row.family: [row.read_back, row.tensors] for row in report.rows}
 
-    before = {name: tensor.clone() for name, tensor in sync.stream()}
+    before = {name: tensor.clone() for name, tensor in pusher.stream()}
     with torch.no_grad():
         for parameter in chunks[0].parameters():
             parameter.mul_(1.01)
@@ -102,9 +105,9 @@ def main() -> None:
         cases["embedding"] = change("model.embed_tokens.weight", lambda t: t.roll(1, 0))
         missing = "model.norm.weight"
     for case, damage in cases.items():
-        sync.push(DamagedRoute(engine, damage))
+        pusher.push(DamagedRoute(engine, damage))
         named[case] = verify()
-    sync.push(engine)
+    pusher.push(engine)
     named["pushed again"] = verify()
 
     out = folder.parent / "export"
@@ -113,7 +116,7 @@ def main() -> None:
     named["export in transformers"] = largest_difference(engine, out)
     for parameter in chunks[0].parameters():
         parameter.data.mul_(2)
-    sync.push(engine)
+    pusher.push(engine)
     engine._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(out)})
     load_hf_weights(chunks, out, config)
     named["export in vLLM differs"] = verify()
@@ -127,10 +130,10 @@ def main() -> None:
             fc1.copy_(fc1.roll(fc1.shape[0] // 2, 0))
             qkv = chunks[0].decoder.layers[2].self_attention.linear_qkv.weight
             qkv.copy_(qkv.roll(32, 0))
-    sync.push(engine)
+    pusher.push(engine)
     named["policy differs from checkpoint"] = verify(folder)
     try:
-        sync.push(DamagedRoute(engine, drop(missing)))
+        pusher.push(DamagedRoute(engine, drop(missing)))
         named["dropped"] = ""
     except ValueError as error:
         named["dropped"] = str(error)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from igrpo_mcore.config.schema import RolloutConfig
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.weights.families import table_for
+from igrpo_mcore.families import table_for
 from igrpo_mcore.weights.holdings import allgather_bytes, exchange_holdings, source_cells
-from igrpo_mcore.weights.local import LocalShard, locate_shards
-from igrpo_mcore.weights.manifest import Manifest
-from igrpo_mcore.weights.reshard_plan import everything, plan_reshard, wanted_by_engines
+from igrpo_mcore.weights.local import locate_shards
+from igrpo_mcore.weights.push_plan import everything, plan_push, wanted_by_engines
+from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.transport import Meter, Transport
 
 
@@ -38,13 +38,10 @@ class PushStats:
     bytes_moved: int
     bytes_planned_minimum: int
     bytes_allgather: int
-    tensors: int
-    buckets: int
     peak_extra_bytes: int
     exchange_s: float
     assemble_s: float
     load_s: float
-    total_s: float
 
     def metrics(self) -> dict[str, float | None]:
         """By the names of docs/metrics.md."""
@@ -59,8 +56,8 @@ class PushStats:
         }
 
 
-class WeightSync:
-    """The reshard from the train layout to the engines' layout; planned once, pushed often.
+class Pusher:
+    """Takes the weights from the train layout to the engines'; planned once, pushed often.
 
     Args:
         chunks: the policy's model chunks of this rank.
@@ -86,9 +83,8 @@ class WeightSync:
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         self.table = table_for(hf_config)
-        self.manifest = Manifest.of(self.table, dtype)
-        self._shards = locate_shards(chunks, self.table)
-        held = exchange_holdings(self._shards)
+        self.shards = locate_shards(chunks, self.table)
+        held = exchange_holdings(self.shards)
         rank = dist.get_rank() if dist.is_initialized() else 0
         self.rollout_tp, self.rank, self.dtype = rollout_tp, rank, dtype
         if len(held) % rollout_tp:
@@ -96,22 +92,21 @@ class WeightSync:
                 f"rollout.tp={rollout_tp} does not divide the {len(held)} ranks; change rollout.tp"
             )
         wanted = everything if mode == "allgather" else wanted_by_engines(rollout_tp)
-        self.plan = plan_reshard(self.table, held, rank, wanted, bucket_bytes, dtype)
+        self.plan = plan_push(self.table, held, rank, wanted, bucket_bytes, dtype)
         self.cells = source_cells(held)
         self._allgather = allgather_bytes(self.table, self.cells, len(held), dtype)
         self._bucket_bytes = bucket_bytes
-        self._transport = Transport(self.table, self._shards, self.plan, dtype)
+        self._transport = Transport(self.table, self.shards, self.plan, dtype)
 
-    @property
-    def shards(self) -> dict[str, LocalShard]:
-        """This rank's parameters by global name."""
-        return self._shards
+    def engine_runs(self, tensor: HFTensor) -> tuple[Run, ...]:
+        """What this rank of its engine holds of a tensor."""
+        return tensor.engine_runs(self.rank % self.rollout_tp, self.rollout_tp)
 
     def describe(self) -> str:
         """One line: what each push moves, in how many pieces, and what it holds."""
         plan = self.plan
         line = (
-            f"each push: {len(self.manifest.entries)} tensors in {_count(len(plan.buckets), 'bucket')}, "
+            f"each push: {len(self.table.tensors)} tensors in {_count(len(plan.buckets), 'bucket')}, "
             f"{_size(plan.bytes_moved)} between ranks (least possible {_size(plan.bytes_minimum)}, "
             f"by all-gather {_size(self._allgather)}), "
             f"{_size(plan.extra_peak)} a rank at most beside the weights"
@@ -124,16 +119,15 @@ class WeightSync:
         return line
 
     def stream(self, meter: Meter | None = None) -> Iterator[tuple[str, Tensor]]:
-        """What a push hands to this rank's engine, checked against the manifest. Collective."""
-        return self.manifest.check(self._transport.stream(meter or Meter()))
+        """What a push hands to this rank's engine: each tensor of the table once. Collective."""
+        return self._transport.stream(meter or Meter())
 
     @torch.no_grad()
     def push(self, engine: WeightSink) -> PushStats:
         """Stream every weight into ``engine``. Collective over all ranks.
 
         Raises:
-            UserError: a tensor is missing, surplus or misshapen on arrival, or the engine stopped
-                reading before the end.
+            UserError: the engine stopped reading before the end.
         """
         started = time.perf_counter()
         meter = Meter()
@@ -153,13 +147,10 @@ class WeightSync:
             self.plan.bytes_moved,
             self.plan.bytes_minimum,
             self._allgather,
-            len(self.manifest.entries),
-            len(self.plan.buckets),
             meter.peak,
             exchange_s,
             assemble_s,
             total - exchange_s - assemble_s,
-            total,
         )
 
 

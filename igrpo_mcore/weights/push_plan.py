@@ -1,6 +1,6 @@
 """Which rank sends which run of which tensor to whom, made once, from metadata alone.
 
-The train layout (TP, PP, VPP, EP, DP) and the rollout layout (engines x vLLM TP) are both lists of
+The train layout (TP, PP, VPP, DP) and the rollout layout (engines x vLLM TP) are both lists of
 runs of Hugging Face tensors, so the plan is their intersection. Megatron-Core's
 ``megatron.core.resharding`` plans between two Megatron layouts; vLLM's differs from any of them
 (vocabularies padded to other multiples, key-value heads replicated where ranks outnumber them,
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from igrpo_mcore.weights.holdings import Holding, run_bytes, source_cells
+from igrpo_mcore.weights.holdings import Holding, source_cells
 from igrpo_mcore.weights.rules import HFTensor, Run
 from igrpo_mcore.weights.table import Table
 
@@ -39,12 +39,12 @@ class Transfer:
 
     def payload(self, tensor: HFTensor, dtype: torch.dtype) -> int:
         """Bytes in a message, alignment included."""
-        size = run_bytes(tensor, self.run, dtype)
+        size = tensor.run_bytes(self.run, dtype)
         return -(-size // ALIGNMENT) * ALIGNMENT
 
     def travels_alone(self, tensor: HFTensor, dtype: torch.dtype) -> bool:
         """Whether the run is a message of its own."""
-        return run_bytes(tensor, self.run, dtype) >= ALONE_BYTES
+        return tensor.run_bytes(self.run, dtype) >= ALONE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class ReshardPlan:
+class PushPlan:
     """This rank's buckets, and totals over all ranks in bytes of one push.
 
     ``bytes_minimum`` is what ranks need and do not hold themselves, each byte counted once a rank;
@@ -158,7 +158,7 @@ class _Planner:
                 Transfer(tensor.name, run, source, dest, param, offset + run.start - cell.run.start)
             )
             if source != dest:
-                self.sent[source] += run_bytes(tensor, run, self.dtype)
+                self.sent[source] += tensor.run_bytes(run, self.dtype)
         covered = sum(t.run.length for t in transfers)
         if covered != wanted.length:
             raise RuntimeError(f"no rank holds all of {tensor.name}: {covered} of {wanted.length} indices")
@@ -169,12 +169,11 @@ class _Planner:
         for t in transfers:
             if t.source != dest:
                 self.moved += t.payload(tensor, self.dtype)
-                self.minimum += run_bytes(tensor, t.run, self.dtype)
-        as_sent = torch.float32 if tensor.keep_dtype else self.dtype
+                self.minimum += tensor.run_bytes(t.run, self.dtype)
         in_place = bool(transfers) and all(
             t.source == dest
             and t.param == transfers[0].param
-            and self.held[dest][t.param].dtype == as_sent
+            and self.held[dest][t.param].dtype == tensor.sent_as(self.dtype)
             and (before is None or before.offset + before.run.length == t.offset)
             for before, t in zip((None, *transfers), transfers, strict=False)
         )
@@ -184,7 +183,7 @@ class _Planner:
         """Add the bytes that ranks hold for an arrival, as ``transport`` does it, to ``cost``."""
         assembled = not arrival.in_place and is_assembled(arrival, dest)
         if assembled:
-            cost[dest] += sum(run_bytes(tensor, run, self.dtype) for run in arrival.runs)
+            cost[dest] += sum(tensor.run_bytes(run, self.dtype) for run in arrival.runs)
         for t in arrival.transfers:
             if t.source == dest:
                 continue
@@ -201,19 +200,19 @@ class _Planner:
     def _contiguous(self, tensor: HFTensor, t: Transfer) -> bool:
         """Whether the source sends from the parameter itself: rows, or all columns, in the right type."""
         holding = self.held[t.source][t.param]
-        if holding.dtype != (torch.float32 if tensor.keep_dtype else self.dtype):
+        if holding.dtype != tensor.sent_as(self.dtype):
             return False
         return tensor.dim == 0 or t.run.length == sum(s.run.length for s in holding.segments)
 
 
-def plan_reshard(
+def plan_push(
     table: Table,
     held: Sequence[Mapping[str, Holding]],
     rank: int,
     wanted: Wanted,
     bucket_bytes: int,
     wire_dtype: torch.dtype,
-) -> ReshardPlan:
+) -> PushPlan:
     """Plan a push. Pure: every rank computes the same schedule from the same metadata.
 
     A bucket closes before any rank would hold more than ``bucket_bytes`` for it; one module that is
@@ -257,7 +256,7 @@ def plan_reshard(
                 if dest == rank:
                     bucket.receives[t.source].append(t)
     pairs = itertools.pairwise([*costs, [0] * world])
-    return ReshardPlan(
+    return PushPlan(
         tuple(buckets),
         planner.moved,
         planner.minimum,
@@ -276,4 +275,4 @@ def kept_bytes(tensor: HFTensor, arrival: Arrival, wire_dtype: torch.dtype) -> i
     """Bytes of an arrival that the engine keeps until the push ends."""
     if arrival.in_place or not tensor.padded_by_engine:
         return 0
-    return sum(run_bytes(tensor, run, wire_dtype) for run in arrival.runs)
+    return sum(tensor.run_bytes(run, wire_dtype) for run in arrival.runs)

@@ -1,0 +1,42 @@
+"""Whether two runs computed the same: ``python scripts/same_run.py RUN RUN``.
+
+Compares metrics.jsonl step by step and names the first field that differs; what a clock or the machine
+decides is left aside. Status 0 where all fields of both are equal, else 1.
+"""
+
+import json
+import sys
+from itertools import zip_longest
+from pathlib import Path
+
+MEASURED = ("time/", "tokens_per_s", "memory/", "throughput/", "engines/")
+
+
+def steps(run: str) -> list[dict[str, float | None]]:
+    path = Path(run) / "metrics.jsonl"
+    if not path.is_file():
+        raise SystemExit(f"{path} is not there; give two run folders")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def first_difference(one: str, other: str) -> str | None:
+    """The first step and field that differ, in words; None where none does."""
+    for number, (left, right) in enumerate(zip_longest(steps(one), steps(other)), start=1):
+        if left is None or right is None:
+            return f"{one if right is None else other} goes on with step {number}"
+        for name in dict.fromkeys([*left, *right]):
+            if name.startswith(MEASURED):
+                continue
+            if name not in left or name not in right:
+                return f"step {number}: {name} is only in {one if name in left else other}"
+            if left[name] != right[name]:
+                return f"step {number}: {name} is {left[name]} and {right[name]}"
+    return None
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit(f"usage: {sys.argv[0]} RUN RUN")
+    found = first_difference(*sys.argv[1:])
+    print(found or "the same")
+    raise SystemExit(found is not None)

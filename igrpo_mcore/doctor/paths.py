@@ -37,7 +37,10 @@ def layers(mamba: bool, missing: Callable[[str, str, str], Finding] = fault) -> 
 def fusions(config: Config, architecture: Architecture) -> Finding:
     from igrpo_mcore.policy.model import transformer_config
 
-    built = transformer_config(architecture, config.parallel, config.model)
+    try:
+        built = transformer_config(architecture, config.parallel, config.model)
+    except ValueError:
+        return note("fused", "not known", "mend the layout first, see the recipe's checks")
     named = {"SwiGLU": built.bias_activation_fusion, "rotary embedding": built.apply_rope_fusion}
     named["weight gradient"] = built.gradient_accumulation_fusion
     return Finding("fused", ", ".join(name for name, fused in named.items() if fused) or "nothing")

@@ -35,7 +35,9 @@ def recipe_checks(config: Config, architecture: Architecture, gpus: int) -> list
         try:
             found.append(Finding(check.what, check.find()))
         except UserError as error:
-            found.append(_refused(check.what, error, *check.reads))
+            refused = _refused(check.what, error, *check.reads)
+            if refused.found not in (one.found for one in found):  # prompts need the data, and say the same
+                found.append(refused)
     if config.run.name:
         try:
             check_disk(config, hf_config)

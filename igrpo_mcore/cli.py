@@ -260,6 +260,17 @@ def plan(
 
 
 @app.command()
+def doctor(
+    recipe: Annotated[Path | None, typer.Argument(help="Also check what this recipe needs.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """What is installed here, which way a run would go, and what keeps it from starting (status 1)."""
+    from igrpo_mcore.doctor.command import run_doctor
+
+    raise SystemExit(run_doctor(recipe, overrides))
+
+
+@app.command()
 def export(
     source: Annotated[
         Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="runs/NAME, or one of its checkpoints.")

@@ -169,7 +169,7 @@ def ask_disks(
         health.problems.append(str(error))
     for folder, least, inside in asked:
         free, problem = lack_of_space(folder, least, inside)
-        health.free_gib[str(folder)] = round(free, 1)
+        health.free_gib[str(folder)] = round(free, 3)
         if problem:
             health.problems.append(problem)
         elif shared and folder != temporary:

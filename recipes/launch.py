@@ -71,7 +71,7 @@ def _slurm(tunnel: run.Config, packager: run.Config) -> run.Config:
         exclusive=True,
         mem="0",
         time="04:00:00",
-        signal="USR1@600",  # to the ranks: finish the step, write a checkpoint, ask to be requeued
+        signal="USR1@900",  # to the ranks: finish the step, write a checkpoint, ask to be requeued
         job_name_prefix="igrpo-",
         # srun starts the ranks, igrpo_mcore/launch.py gives each its place; containers lack scontrol
         setup_lines="export MASTER_ADDR=$head_node MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))\n"

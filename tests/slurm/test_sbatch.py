@@ -1,12 +1,18 @@
 """The sbatch scripts themselves, submitted to a real Slurm: two nodes of two ranks each."""
 
+import json
+import math
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
+from igrpo_mcore.config.schema import DType
+from igrpo_mcore.policy.checkpoint_folder import checkpoint_bytes
 from tests.slurm.conftest import steps_of
 from tests.slurm.local_slurm import LocalSlurm
 from tests.support.ranks import ROOT, igrpo
@@ -24,13 +30,13 @@ def submit(slurm: LocalSlurm):
     """Submit the script as a user does; gives job ids, and removes the jobs' logs in the end."""
     jobs: list[str] = []
 
-    def _submit(*arguments: str) -> str:
-        jobs.append(slurm.sbatch(*arguments, cwd=ROOT))
+    def _submit(*arguments: str, cwd: Path = ROOT) -> str:
+        jobs.append(slurm.sbatch(*arguments, cwd=cwd))
         return jobs[-1]
 
     yield _submit
     for job in jobs:
-        if slurm.state(job)[0] in ("RUNNING", "PENDING"):
+        if slurm.state(job)[0] not in ("COMPLETED", "FAILED", "CANCELLED"):
             slurm.run("scancel", job)
             slurm.wait(job, 120)
         for log in (ROOT / "slurm/logs").glob(f"*-{job}*"):  # job ids of this Slurm are all as long
@@ -56,9 +62,9 @@ def test_trains_over_two_nodes_and_goes_on_after_the_warning_signal_and_a_requeu
     job = submit(*SMALL, SCRIPT, RECIPE, *overrides, f"train.steps={steps}", "checkpoint.every=1")
     run = runs / f"igrpo_14b-{job}"
     wait_for_step(slurm, job, run, 3)  # trained over two nodes
-    slurm.run("scancel", "--signal=USR1", job)  # what --signal=USR1@600 sends before the time limit
+    slurm.run("scancel", "--signal=USR1", job)  # what --signal=USR1@900 sends before the time limit
     slurm.wait_for(lambda: slurm.state(job)[2] == 1, START_LIMIT_S, "the job to requeue itself")
-    assert "goes on after requeueing" in log_of(job)
+    assert "asks to go on: the job is requeued" in log_of(job)
     reached = max(steps_of(run))
     wait_for_step(slurm, job, run, reached + 1)
     slurm.run("scontrol", "requeue", job)
@@ -70,7 +76,53 @@ def test_trains_over_two_nodes_and_goes_on_after_the_warning_signal_and_a_requeu
     assert log.count("igrpo health: 2 nodes are well") == 3
     assert "TP = 2" in log  # rank 0's own lines
     folder = ROOT / f"slurm/logs/igrpo_14b-{job}"
-    assert {path.name for path in folder.glob("rank-*.log")} == {f"rank-{rank}.log" for rank in range(4)}
+    logs = [folder / f"rank-{rank}.log" for rank in range(4)]
+    assert sorted(folder.glob("rank-*.log")) == logs
+    for rank, path in enumerate(logs):
+        lines = [line for line in path.read_text().splitlines() if line.startswith(f"igrpo [rank {rank} on ")]
+        assert len(lines) == 3
+        for name in ("CUDA_DEVICE_MAX_CONNECTIONS=1", "TOKENIZERS_PARALLELISM=false", "OMP_NUM_THREADS=1"):
+            assert name in lines[0].split()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes a file system of so many bytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size: int) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "igrpo-tests", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False)
+
+
+def test_a_requeued_job_passes_its_own_node_check_on_a_small_disk(slurm, submit, small_run, small_disk):
+    """With two checkpoints on the disk less is free than the job asked for when it started."""
+    _, overrides = small_run
+    model = Path(overrides[0].removeprefix("model.path="))
+    with safe_open(model / "model.safetensors", "pt") as tensors:
+        parameters = sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    asked = 3 * checkpoint_bytes(parameters, DType.float32)  # checkpoint.keep and the one being written
+    runs = small_disk(asked + 6 * 2**20)
+    options = [f"run.dir={runs}", "run.name=tight", "checkpoint.every=1", "train.steps=1000"]
+    gib = asked / 2**30
+    job = submit(*SMALL[:-1], f"--export=ALL,MIN_FREE_GIB={gib}", SCRIPT, RECIPE, *overrides, *options)
+    wait_for_step(slurm, job, runs / "tight", 4)
+    slurm.run("scontrol", "requeue", job)
+    slurm.wait_for(lambda: slurm.state(job)[2] == 1, START_LIMIT_S, "the requeue")
+    checked = "igrpo health: 2 nodes are well"
+    slurm.wait_for(lambda: log_of(job).count(checked) == 2, START_LIMIT_S, "the second start's check")
+    wait_for_step(slurm, job, runs / "tight", max(steps_of(runs / "tight")) + 1)
+    answers = ROOT / f"slurm/logs/igrpo_14b-{job}/health-1.jsonl"
+    nodes = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert len(nodes) == 2
+    assert all(node["free_gib"][str(runs)] < gib for node in nodes)
 
 
 def test_scancel_leaves_a_whole_checkpoint(slurm, submit, small_run, tmp_path):
@@ -112,10 +164,13 @@ def test_a_failing_rank_gives_the_job_its_status(slurm, submit, small_run):
     assert last == (f"igrpo: rank 0 ended first, with status 2; see slurm/logs/igrpo_14b-{job}/rank-0.log")
 
 
-def test_submitted_from_elsewhere(slurm, tmp_path):
+def test_submitted_from_elsewhere(slurm, submit, tmp_path):
     job = slurm.sbatch("--output=job.log", *SMALL, str(ROOT / SCRIPT), cwd=tmp_path)
     assert slurm.wait(job, 60) == "FAILED"
-    assert "submit from the root of the checkout, or set IGRPO_ROOT" in (tmp_path / "job.log").read_text()
+    assert "submit from the root of the checkout, or with --chdir=ROOT" in (tmp_path / "job.log").read_text()
+    job = submit(f"--chdir={ROOT}", *SMALL, str(ROOT / SCRIPT), "recipes/no_such.yaml", cwd=tmp_path)
+    assert slurm.wait(job, 60) == "FAILED"
+    assert "there is no recipe recipes/no_such.yaml" in log_of(job)  # where the jobs' logs lie
 
 
 def test_unknown_recipe(slurm, submit):

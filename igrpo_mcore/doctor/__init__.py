@@ -1,0 +1,1 @@
+"""``igrpo doctor``: what is here, which way a run would go, and what keeps it from starting."""

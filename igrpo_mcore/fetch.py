@@ -1,0 +1,63 @@
+"""Bring what a recipe names on the hub into its cache (HF_HOME), once, before the ranks start.
+
+    python -m igrpo_mcore.fetch RECIPE [key=value ...]
+
+Ranks then read the cache with HF_HUB_OFFLINE=1: eight a node asking the hub at once is refused by it.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igrpo_mcore.config.load import load_config
+from igrpo_mcore.config.schema import Config
+from igrpo_mcore.errors import UserError
+
+
+def on_the_hub(config: Config) -> list[str]:
+    """The names of a model and a data set that are not on this machine's disk."""
+    from igrpo_mcore.data.problems import HUB_ID
+
+    named = (config.model.path, config.data.path)
+    return [name for name in named if HUB_ID.fullmatch(name) and not Path(name).exists()]
+
+
+def fetch(config: Config) -> list[str]:
+    """Read all that the ranks will read of the hub; the names that were read.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    wanted = on_the_hub(config)
+    if config.model.path in wanted:
+        from igrpo_mcore.data.tokenizer import load_tokenizer
+        from igrpo_mcore.policy.architecture import load_hf_config
+        from igrpo_mcore.weights.checkpoint import resolve_checkpoint
+
+        load_hf_config(config.model.path)
+        load_tokenizer(config.model.path)
+        resolve_checkpoint(config.model.path)
+    if config.data.path in wanted:
+        from igrpo_mcore.data.problems import load_problems
+
+        load_problems(config.data)
+    return wanted
+
+
+def main(
+    recipe: Annotated[Path, typer.Argument(help="YAML file of options.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Options as key=value.")] = None,
+) -> None:
+    try:
+        found = fetch(load_config(recipe, overrides))
+    except UserError as error:
+        print(f"igrpo: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    for name in found:
+        print(f"igrpo: {name} is in the hub's cache")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -25,12 +25,13 @@ from igrpo_kernels import Objective  # noqa: E402
 
 from igrpo_mcore import device  # noqa: E402
 from igrpo_mcore.config.schema import Config, DType  # noqa: E402
+from igrpo_mcore.families import architecture_of  # noqa: E402
 from igrpo_mcore.policy import layer_spec, mamba_scan, model  # noqa: E402
 from igrpo_mcore.policy import policy as policy_module  # noqa: E402
-from igrpo_mcore.policy.architecture import architecture_of, load_hf_config  # noqa: E402
+from igrpo_mcore.policy.architecture import load_hf_config  # noqa: E402
 from igrpo_mcore.policy.parallel import start_process_groups  # noqa: E402
 from igrpo_mcore.policy.policy import Policy  # noqa: E402
-from igrpo_mcore.weights import load_hf_weights  # noqa: E402
+from igrpo_mcore.weights.hf_import import load_hf_weights  # noqa: E402
 from tests.policy.sequences import training_batch  # noqa: E402
 
 aten = torch.ops.aten

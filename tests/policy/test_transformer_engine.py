@@ -4,7 +4,7 @@ package which takes exactly the arguments that its sources name, against the pol
 import pytest
 import torch
 
-from igrpo_mcore.weights.families import table_for
+from igrpo_mcore.families import table_for
 from tests.support.checkpoints import hf_config, make_checkpoint
 from tests.support.ranks import run_ranks
 

@@ -40,16 +40,16 @@ class Kept:
 def main() -> None:
     recipe, out, *overrides = sys.argv[1:]
     trainer = Trainer(load_config(recipe, overrides))
-    engine = trainer.engine
+    engine = trainer.gpu.engine
     found: dict[str, list] = {}
 
     def gate(case: str) -> None:
-        rollouts, _ = trainer.rollout(1)
+        rollouts, _ = trainer.sampler.sample(1, 0)
         sampled_at = trainer.config.rollout.temperature
         if case == "temperature":
             trainer.config.rollout.temperature = 1.4 * sampled_at
         batches = mini_batches(rollouts, 1, trainer.config.objective, trainer.config.rollout)
-        logprobs = trainer.logprobs(batches)
+        logprobs = trainer.learner.logprobs(batches)
         trainer.config.rollout.temperature = sampled_at
         said = ""
         try:
@@ -73,7 +73,7 @@ def main() -> None:
     gate("temperature")
     with open(out, "w") as file:
         json.dump(found, file)
-    trainer.close()
+    trainer.sampler.close()
     sys.stdout.flush()
     os._exit(0)
 

@@ -15,7 +15,7 @@ from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.loading import loading
 from igrpo_mcore.quiet import quiet_libraries
-from igrpo_mcore.stop_signal import REQUEUE_STATUS, Stopped
+from igrpo_mcore.run.stop_signal import REQUEUE_STATUS, Stopped
 
 if TYPE_CHECKING:
     from igrpo_mcore.config.schema import Config
@@ -86,7 +86,7 @@ def verify(
 
 
 def _train(config: "Config") -> None:
-    from igrpo_mcore.report.run_folder import run_dir
+    from igrpo_mcore.run.folder import run_dir
     from igrpo_mcore.run.watchdog import Watchdog
     from igrpo_mcore.trainer import Trainer
 
@@ -160,7 +160,7 @@ def _in_ranks(
     from igrpo_mcore.config.load import load_config
     from igrpo_mcore.export import config_of_run
     from igrpo_mcore.launch import in_job, start_local_ranks
-    from igrpo_mcore.report.run_folder import free_name
+    from igrpo_mcore.run.folder import free_name
 
     with loading():
         from igrpo_mcore.data.problems import held_out_problems

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from igrpo_mcore import device
-from igrpo_mcore.phases import Phases
 from igrpo_mcore.rollout.engine import EngineMemory, RolloutEngine
+from igrpo_mcore.run.phases import Phases
 
 
 class TrainerMemory(Protocol):

@@ -42,8 +42,8 @@ def dry_run(
     # what is not on this machine is reported, not downloaded; the libraries read this when imported
     os.environ["HF_HUB_OFFLINE"] = "1"
     from igrpo_mcore.planning.command import check_nodes, planned_recipe, show_plan
-    from igrpo_mcore.policy.checkpoint_folder import checkpoint_bytes
     from igrpo_mcore.preflight import local_ranks
+    from igrpo_mcore.run.checkpoint_folder import checkpoint_bytes
 
     check_nodes(nodes, gpus_per_node)
     config = load_config(recipe, overrides)

@@ -17,8 +17,8 @@ from igrpo_mcore.policy.parallel import is_main_rank
 from igrpo_mcore.report.draft_metrics import is_right
 from igrpo_mcore.report.hacking import hacking_metrics
 from igrpo_mcore.report.records import cannot_write
-from igrpo_mcore.report.run_folder import run_dir
 from igrpo_mcore.rollout.engine import Sampling
+from igrpo_mcore.run.folder import run_dir
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import Group
 

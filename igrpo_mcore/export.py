@@ -9,8 +9,8 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy.architecture import check_layout, load_hf_config
-from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder
-from igrpo_mcore.report.run_folder import CONFIG_FILE
+from igrpo_mcore.run.checkpoint_folder import CheckpointFolder
+from igrpo_mcore.run.folder import CONFIG_FILE
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from igrpo_mcore.config.load import load_config
 from igrpo_mcore.disk import GIB, existing_parent, leave_canary, room_for, unseen
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.gpu_state import fatal_xids, faults, lost_links, nvlinks, read_gpus
-from igrpo_mcore.report.run_folder import checkpoints_dir, versions
+from igrpo_mcore.run.folder import checkpoints_dir, versions
 
 CANARY_LIMIT_S = 30.0
 INFINIBAND = Path("/sys/class/infiniband")

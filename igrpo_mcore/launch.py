@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.rank_environment import described, set_rank_environment
-from igrpo_mcore.stop_signal import REQUEUE_STATUS
+from igrpo_mcore.run.stop_signal import REQUEUE_STATUS
 
 
 def enter_rank() -> None:

@@ -13,13 +13,13 @@ from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import architecture_of, table_for
 from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.policy.architecture import check_layout, check_window, load_hf_config
-from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, checkpoint_bytes
 from igrpo_mcore.report.mlflow_sink import check_mlflow
-from igrpo_mcore.report.run_folder import check_run_folder, checkpoints_dir, run_dir
 from igrpo_mcore.report.wandb_sink import check_wandb
 from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.registry import load_reward
 from igrpo_mcore.rollout.limits import check_engine
+from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, checkpoint_bytes
+from igrpo_mcore.run.folder import check_run_folder, checkpoints_dir, run_dir
 from igrpo_mcore.types import Problem
 from igrpo_mcore.weights.checkpoint import (
     check_against_table,

@@ -12,23 +12,23 @@ from igrpo_mcore.families import architecture_of
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.objective.comparison import same_gradient_note
 from igrpo_mcore.parity import Parity
-from igrpo_mcore.phases import Phases
 from igrpo_mcore.planning.run import plan_of_run
 from igrpo_mcore.policy.architecture import check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
-from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.policy.layer_spec import layer_paths
 from igrpo_mcore.policy.learner import Batches, Learner, LogProbs
 from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.report.run import RunReport
-from igrpo_mcore.report.run_folder import checkpoints_dir
+from igrpo_mcore.report.step_metrics import step_metrics
 from igrpo_mcore.rollout.sampler import Sampler
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
+from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position
+from igrpo_mcore.run.folder import checkpoints_dir
+from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.run.progress import beat
 from igrpo_mcore.run.rank_spread import rank_spread
-from igrpo_mcore.step_metrics import step_metrics
-from igrpo_mcore.stop_signal import Stopped, StopSignal
+from igrpo_mcore.run.stop_signal import Stopped, StopSignal
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
 from igrpo_mcore.weights.hf_import import load_hf_weights
 from igrpo_mcore.weights.push import Pusher, PushStats

@@ -114,7 +114,7 @@ def test_loopback_and_what_cannot_be_reached_name_no_interface():
 WARNED_EARLY = """
 import os, signal
 from igrpo_mcore.launch import enter_rank
-from igrpo_mcore.stop_signal import StopSignal
+from igrpo_mcore.run.stop_signal import StopSignal
 enter_rank()
 os.kill(os.getpid(), signal.SIGUSR1)  # while the model is still being loaded
 print("goes on")

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from igrpo_mcore.cli import app
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.preflight import local_ranks, preflight
+from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position
 from tests.support.checkpoints import make_checkpoint
 
 

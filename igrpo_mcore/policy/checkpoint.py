@@ -21,8 +21,8 @@ from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from igrpo_mcore import device
 from igrpo_mcore.collective import raise_everywhere
 from igrpo_mcore.errors import UserError, one_line
-from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.policy.model import PolicyModel
+from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position
 
 
 class Sharded(Protocol):

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from igrpo_mcore.config.schema import Config, Correction
 from igrpo_mcore.objective.correction import ImportanceWeights
-from igrpo_mcore.phases import Phases
 from igrpo_mcore.policy.policy import Policy, UpdateStats
 from igrpo_mcore.policy.reference import ReferenceWeights
+from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.types import TrainingSequence
 
 Batches = Sequence[list[TrainingSequence]]

@@ -21,8 +21,8 @@ from igrpo_mcore.report.charts import draw, draw_phases, panels
 from igrpo_mcore.report.plan_table import plan_table
 from igrpo_mcore.report.progress import number
 from igrpo_mcore.report.records import SAMPLES_FILE, cannot_write, read_metrics, read_records
-from igrpo_mcore.report.run_folder import CONFIG_FILE, VERSIONS_FILE
 from igrpo_mcore.report.summary import Change, summarize
+from igrpo_mcore.run.folder import CONFIG_FILE, VERSIONS_FILE
 
 PAGE_FILE = "report.html"
 TEMPLATE = Path(__file__).with_name("page.html.jinja")

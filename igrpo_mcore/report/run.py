@@ -11,8 +11,8 @@ from igrpo_mcore.report.metrics import MetricsWriter
 from igrpo_mcore.report.plan_table import write_plan
 from igrpo_mcore.report.progress import Progress
 from igrpo_mcore.report.records import read_metrics
-from igrpo_mcore.report.run_folder import make_run_folder
 from igrpo_mcore.report.samples import SamplesWriter
+from igrpo_mcore.run.folder import make_run_folder
 from igrpo_mcore.types import PromptRollout
 
 

@@ -8,7 +8,6 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
-from igrpo_mcore.phases import Phases
 from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.engine import Sampling
@@ -17,6 +16,7 @@ from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.stages import StageStats, derive_seed, sample, sample_stage
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
+from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.types import Group, Problem, PromptRollout
 
 

@@ -2,7 +2,7 @@
 
 from igrpo_mcore import device
 from igrpo_mcore.collective import gather_objects
-from igrpo_mcore.phases import Phases
+from igrpo_mcore.run.phases import Phases
 
 
 def rank_spread(phases: Phases) -> dict[str, float | None]:

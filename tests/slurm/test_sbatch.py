@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 
 from igrpo_mcore.config.schema import DType
-from igrpo_mcore.policy.checkpoint_folder import checkpoint_bytes
+from igrpo_mcore.run.checkpoint_folder import checkpoint_bytes
 from tests.slurm.conftest import steps_of
 from tests.slurm.local_slurm import LocalSlurm
 from tests.support.ranks import ROOT, igrpo

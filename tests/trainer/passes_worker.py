@@ -15,12 +15,12 @@ from igrpo_mcore import trainer as trainer_module
 from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.device_memory import DeviceMemory
 from igrpo_mcore.families import architecture_of
-from igrpo_mcore.phases import Phases
 from igrpo_mcore.policy.architecture import load_hf_config
-from igrpo_mcore.policy.checkpoint_folder import Position
 from igrpo_mcore.policy.learner import Learner
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
+from igrpo_mcore.run.checkpoint_folder import Position
+from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import TrainingSequence
 from igrpo_mcore.weights.hf_import import load_hf_weights

@@ -9,9 +9,9 @@ from igrpo_mcore import trainer as trainer_module
 from igrpo_mcore.config.schema import Config, DataConfig, DType, ModelConfig
 from igrpo_mcore.device_memory import DeviceMemory
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.phases import Phases
 from igrpo_mcore.policy import learner
-from igrpo_mcore.policy.checkpoint_folder import Position
+from igrpo_mcore.run.checkpoint_folder import Position
+from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import TrainingSequence
 from tests.trainer.recording import LOGPROBS, RecordingEngine, RecordingPolicy

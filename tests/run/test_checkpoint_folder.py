@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.checkpoint_folder import CheckpointFolder, Position
+from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position
 
 LAYOUT = {"tp": 2, "pp": 1, "dp": 1}
 

@@ -3,12 +3,12 @@
 import pytest
 
 from igrpo_mcore import device
-from igrpo_mcore.phases import Phases
+from igrpo_mcore.run.phases import Phases
 
 
 def test_seconds_of_nested_and_repeated_phases(monkeypatch):
     clock = iter(range(0, 100, 5))
-    monkeypatch.setattr("igrpo_mcore.phases.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("igrpo_mcore.run.phases.time.perf_counter", lambda: next(clock))
     phases = Phases()
     with phases("outer"):  # 0
         for _ in range(2):

@@ -28,9 +28,9 @@ DEFAULTS = {
 SmolLM2-135M, docs/experiments.md). float32 on a GPU: Transformer Engine and Triton take TF32 products; inputs
 rounded to TF32 on one side alone moved SmolLM2-135M's log-probs by 2.3e-3 in the mean and 1.5e-2 at the
 quantile (emulated on a CPU over 1,024 tokens, 2026-11-25). bfloat16: NeMo-RL asks that the mean of
-exp(|difference|) stays under 1.05, which is a mean difference of 5e-2; a logit near 20 is rounded by up to 0.06
-on each side and single tokens reach a few tenths, a wrong tensor or temperature moves most of them. Not run on
-a GPU yet."""
+exp(|difference|) stays under 1.05, which is a mean difference of 5e-2; a logit near 20 is rounded by up to
+0.06 on each side and single tokens reach a few tenths, a wrong tensor or temperature moves most of them. Not
+run on a GPU yet."""
 
 
 def limits_of(config: ParityConfig, dtype: DType, on_gpu: bool) -> ParityLimits:

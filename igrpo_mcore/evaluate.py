@@ -11,12 +11,11 @@ import numpy as np
 
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.problems import held_out_problems
-from igrpo_mcore.errors import UserError
+from igrpo_mcore.errors import UserError, cannot_write
 from igrpo_mcore.policy.checkpoint import load_parameters
 from igrpo_mcore.policy.parallel import is_main_rank
 from igrpo_mcore.report.draft_metrics import is_right
 from igrpo_mcore.report.hacking import hacking_metrics
-from igrpo_mcore.report.records import cannot_write
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.run.folder import run_dir
 from igrpo_mcore.trainer import Trainer

@@ -3,7 +3,7 @@
 One program in every rank. Each arrow of docs/architecture.md's picture is one call here.
 """
 
-from igrpo_mcore import device, parity
+from igrpo_mcore import device
 from igrpo_mcore.config.parity_limits import limits_of
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.tokenizer import load_tokenizer
@@ -11,13 +11,14 @@ from igrpo_mcore.device_memory import DeviceMemory
 from igrpo_mcore.families import architecture_of
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.objective.comparison import same_gradient_note
-from igrpo_mcore.parity import Parity
 from igrpo_mcore.planning.run import plan_of_run
+from igrpo_mcore.policy import parity
 from igrpo_mcore.policy.architecture import check_layout, load_hf_config
 from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
 from igrpo_mcore.policy.layer_spec import layer_paths
 from igrpo_mcore.policy.learner import Batches, Learner, LogProbs
 from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
+from igrpo_mcore.policy.parity import Parity
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.report.run import RunReport
 from igrpo_mcore.report.step_metrics import step_metrics

@@ -1,10 +1,11 @@
 """``igrpo verify``: load, push, and prove that the sampler holds the trainer's weights."""
 
-from igrpo_mcore import device, parity
+from igrpo_mcore import device
 from igrpo_mcore.config.parity_limits import QUANTILE, limits_of
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.objective.batch import mini_batches
+from igrpo_mcore.policy import parity
 from igrpo_mcore.policy.parallel import is_main_rank
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint

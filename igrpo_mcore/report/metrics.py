@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_mcore.config.schema import RunConfig
+from igrpo_mcore.errors import cannot_write
 from igrpo_mcore.report.mlflow_sink import MlflowSink
-from igrpo_mcore.report.records import METRICS_FILE, JsonLines, cannot_write
+from igrpo_mcore.report.records import METRICS_FILE, JsonLines
 from igrpo_mcore.report.wandb_sink import start_wandb
 
 

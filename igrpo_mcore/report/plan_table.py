@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from igrpo_mcore.report.records import cannot_write
+from igrpo_mcore.errors import cannot_write
 from igrpo_mcore.report.summary import Record, values_of
 
 PLAN_FILE = "plan.json"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from igrpo_mcore.errors import UserError
+from igrpo_mcore.errors import cannot_write
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
@@ -63,12 +63,6 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 def read_metrics(run_dir: Path) -> list[dict[str, float | None]]:
     """The steps in ``run_dir/metrics.jsonl``, in order; none where there is no such file."""
     return list(read_records(run_dir / METRICS_FILE))
-
-
-def cannot_write(path: Path, error: OSError) -> UserError:
-    """The error to raise where a file of the run's folder cannot be written."""
-    reason = error.strerror or str(error)
-    return UserError(f"{path} cannot be written ({reason}): free space or permissions there, then resume.")
 
 
 def _line(record: dict[str, Any]) -> str:

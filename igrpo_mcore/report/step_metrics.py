@@ -7,14 +7,14 @@ from statistics import fmean
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.objective.correction import ImportanceWeights
-from igrpo_mcore.parity import Parity
 from igrpo_mcore.policy.parallel import world_size
+from igrpo_mcore.policy.parity import Parity
 from igrpo_mcore.policy.policy import UpdateStats
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
+from igrpo_mcore.report.throughput import throughput
 from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.rollout.stages import StageStats
 from igrpo_mcore.run.phases import Phases
-from igrpo_mcore.run.throughput import throughput
 from igrpo_mcore.types import PromptRollout
 from igrpo_mcore.weights.push import PushStats
 

@@ -15,8 +15,7 @@ from typing import Any
 import igrpo_mcore
 from igrpo_mcore.config.load import to_yaml
 from igrpo_mcore.config.schema import Config, Resume, RunConfig
-from igrpo_mcore.errors import UserError
-from igrpo_mcore.report.records import cannot_write
+from igrpo_mcore.errors import UserError, cannot_write
 from igrpo_mcore.run.heartbeat import WATCH_FOLDER
 
 CONFIG_FILE = "config.yaml"

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from igrpo_mcore.report.records import cannot_write
+from igrpo_mcore.errors import cannot_write
 from igrpo_mcore.run.heartbeat import WATCH_FOLDER, Heartbeat, Heartbeats
 from igrpo_mcore.run.progress import START_UP, place
 from igrpo_mcore.run.stacks import (

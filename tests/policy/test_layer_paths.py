@@ -8,8 +8,8 @@ from megatron.core.ssm import mamba_mixer
 
 from igrpo_mcore.config.schema import ModelConfig, ParallelConfig
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy import layer_spec
-from igrpo_mcore.policy.architecture import architecture_of
 from igrpo_mcore.policy.layer_spec import layer_paths
 from igrpo_mcore.policy.model import build_model, transformer_config
 from tests.support.checkpoints import hf_config

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
-from igrpo_mcore import parity
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.objective.batch import mini_batches
+from igrpo_mcore.policy import parity
 from igrpo_mcore.trainer import Trainer
 from tests.weights.tied_worker import disturb
 from tests.weights.verify_worker import DamagedRoute, stale, swap

@@ -5,9 +5,9 @@ import pytest
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import DType
 from igrpo_mcore.policy.policy import UpdateStats
+from igrpo_mcore.report.throughput import throughput
 from igrpo_mcore.run import rank_spread
 from igrpo_mcore.run.phases import Phases
-from igrpo_mcore.run.throughput import throughput
 
 UPDATES = [UpdateStats(0.0, 0.0, 0.0, tokens, 2 * tokens, 0, 10**15, {}) for tokens in (300, 500)]
 SECONDS = {"step": 20.0, "update": 4.0}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from igrpo_mcore import parity
 from igrpo_mcore.config.parity_limits import DEFAULTS, QUANTILE, ParityLimits, limits_of
 from igrpo_mcore.config.schema import DType, ParityConfig
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.policy import parity
 from igrpo_mcore.types import TrainingSequence
 
 LIMITS = ParityLimits(0.05, 1.0)

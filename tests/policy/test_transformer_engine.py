@@ -34,7 +34,8 @@ def test_parameters_have_the_names_and_shapes_of_the_weight_table(family, found)
 def test_log_probs_and_gradients_are_those_of_the_other_path(family, found):
     te, plain = found[family]["te"], found[family]["torch"]
     for index, logprob in plain["logprobs"].items():
-        torch.testing.assert_close(te["logprobs"][index], logprob, rtol=0, atol=2e-5)
+        # the checkpoint's logits are sharpened: rounding in another order once moved -6.6 by 1.8e-4
+        torch.testing.assert_close(te["logprobs"][index], logprob, rtol=1e-4, atol=2e-5)
     assert te["loss"] == pytest.approx(plain["loss"], abs=1e-5)
     for name, gradient in plain["gradients"].items():
         scale = float(gradient.abs().max())

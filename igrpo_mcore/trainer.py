@@ -25,8 +25,9 @@ from igrpo_mcore.report.step_metrics import step_metrics
 from igrpo_mcore.rollout.sampler import Sampler
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position
-from igrpo_mcore.run.folder import checkpoints_dir
+from igrpo_mcore.run.folder import checkpoints_dir, run_dir
 from igrpo_mcore.run.phases import Phases
+from igrpo_mcore.run.profiler import profiled
 from igrpo_mcore.run.progress import beat
 from igrpo_mcore.run.rank_spread import rank_spread
 from igrpo_mcore.run.stop_signal import Stopped, StopSignal
@@ -83,10 +84,10 @@ class Trainer:
         Raises:
             Stopped: the job was asked to stop; the checkpoint of the last step is written.
         """
-        first, last = self.position.step + 1, self.config.train.steps
+        first, last, options = self.position.step + 1, self.config.train.steps, self.config.run
         if is_main_rank():
             self.report = RunReport(self.config, self.tokenizer.decode, first)
-            self.report.plan(plan_of_run(self.config, world_size()))
+            self.report.plan(lambda: plan_of_run(self.config, world_size()))
             note = same_gradient_note(self.config)
             paths = layer_paths(mamba=self.learner.policy.architecture.mamba is not None)
             layers = "layers: " + ", ".join(f"{kind} by {path}" for kind, path in paths.items())
@@ -95,7 +96,10 @@ class Trainer:
         try:
             self.push()
             for step in range(first, last + 1):
-                self.step(step)
+                with profiled(
+                    step, self.config.run.profile_steps, run_dir(self.config.run), self.pusher.rank
+                ):
+                    self.step(step)
                 stop = signals.on_any_rank()
                 if stop or step == last or self.checkpoint_due(step):
                     self.save(step)

@@ -327,6 +327,8 @@ class RunConfig:
     """MLflow experiment (the extra ``mlflow``); none does not log there."""
     samples_per_step: int = 2
     """Prompts a step written to samples.jsonl with drafts and refinements."""
+    profile_steps: list[int] = field(default_factory=list)
+    """Steps of which every rank writes a torch-profiler trace into the run's folder ``traces``."""
     hang_minutes: float | None = 10.0
     """Minutes without progress on any rank after which the job ends, with every rank's stack in the run's
     folder ``watch`` (before step 1 at least 15); none leaves it to torch.distributed's time limit. Progress

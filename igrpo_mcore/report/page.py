@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -53,7 +54,9 @@ def write_report(run_dir: Path) -> Path:
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     page = run_dir / PAGE_FILE
     try:
-        page.write_text(template.render(_content(run_dir)), encoding="utf-8")
+        drawn = page.with_name(f".{PAGE_FILE}.{os.getpid()}")
+        drawn.write_text(template.render(_content(run_dir)), encoding="utf-8")
+        drawn.replace(page)  # whole or not at all: a reader may have it open while the run goes on
     except OSError as error:
         raise cannot_write(page, error) from error
     return page

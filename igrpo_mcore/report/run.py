@@ -7,6 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from igrpo_mcore.config.schema import Config
+from igrpo_mcore.errors import one_line
+from igrpo_mcore.report.live_page import LivePage
 from igrpo_mcore.report.metrics import MetricsWriter
 from igrpo_mcore.report.plan_table import write_plan
 from igrpo_mcore.report.progress import Progress
@@ -36,6 +38,7 @@ class RunReport:
         )
         self._samples = SamplesWriter(self.folder, config.run.samples_per_step, decode, first_step)
         self._progress = Progress(config.train.steps)
+        self._live_page = LivePage(self.folder)
 
     def start(self, *more: str) -> None:
         """Say that training begins, or goes on, and on which layout; then ``more``, a line each."""
@@ -43,9 +46,15 @@ class RunReport:
         for line in (f"{self.folder}: {self._layout_words}{again}", *more):
             self.say(line)
 
-    def plan(self, plan: dict[str, Any]) -> None:
-        """Keep what was planned of a step, for the page to show beside what was measured."""
-        write_plan(self.folder, plan)
+    def plan(self, plan: Callable[[], dict[str, Any]]) -> None:
+        """Keep what was planned of a step, for the page to show beside what was measured. A run goes on
+        without a plan."""
+        try:
+            planned = plan()
+        except Exception as error:  # the planner's own defect must not cost a run
+            self.say(f"no plan of this run ({one_line(error)})")
+        else:
+            write_plan(self.folder, planned)
 
     def say(self, text: str) -> None:
         """Print one line as it is."""
@@ -57,6 +66,7 @@ class RunReport:
         self._metrics.write(record)
         self._samples.write(step, rollouts)
         self._progress.step(record)
+        self._live_page.refresh()
 
     def finish(self, completed: bool = True) -> None:
         """Close the files and write report.html; print the closing table where the run ``completed``.
@@ -65,6 +75,7 @@ class RunReport:
         """
         from igrpo_mcore.report.page import write_report  # matplotlib is slow to load, and only rank 0 draws
 
+        self._live_page.close()
         self._metrics.close()
         self._samples.close()
         page = write_report(self.folder)

@@ -15,6 +15,7 @@ from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.report.charts import running_mean
 from igrpo_mcore.report.page import write_report
+from igrpo_mcore.report.plan_table import PLAN_FILE
 from igrpo_mcore.report.records import read_metrics
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.report.run import RunReport
@@ -50,6 +51,16 @@ def play(config: Config, first: int, last: int) -> RunReport:
         rollouts = random_rollouts(step)
         report.step(step, rollouts, step_metrics(step, rollouts))
     return report
+
+
+def test_a_run_goes_on_without_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> dict:
+        raise ZeroDivisionError("no such GPU")
+
+    report = RunReport(config(tmp_path), str)
+    report.plan(broken)
+    assert "no plan of this run (no such GPU)" in capsys.readouterr().out
+    assert not (report.folder / PLAN_FILE).exists()
 
 
 class Checker(HTMLParser):

@@ -96,9 +96,7 @@ class Trainer:
         try:
             self.push()
             for step in range(first, last + 1):
-                with profiled(
-                    step, self.config.run.profile_steps, run_dir(self.config.run), self.pusher.rank
-                ):
+                with profiled(step, options.profile_steps, run_dir(options), self.pusher.rank):
                     self.step(step)
                 stop = signals.on_any_rank()
                 if stop or step == last or self.checkpoint_due(step):

@@ -70,6 +70,7 @@ class Trainer:
 
         self.gpu = DeviceMemory(policy, start_engine, self.phases)
         self.sampler = Sampler(config, self.gpu.engine, self.tokenizer, self.phases)
+        self.sampler.open_journal(self.position.step + 1)
         self.pusher = Pusher(
             policy.chunks,
             hf_config,
@@ -91,7 +92,8 @@ class Trainer:
             note = same_gradient_note(self.config)
             paths = layer_paths(mamba=self.learner.policy.architecture.mamba is not None)
             layers = "layers: " + ", ".join(f"{kind} by {path}" for kind, path in paths.items())
-            self.report.start(layers, self.pusher.describe(), *([note] if note else []))
+            notes = [note for note in (note, self.sampler.journal.note) if note]
+            self.report.start(layers, self.pusher.describe(), *notes)
         signals = StopSignal()
         try:
             self.push()
@@ -129,6 +131,7 @@ class Trainer:
                 with self.phases("update"), self.gpu.updating():
                     updates = self.learner.update(batches, old, ref, importance)
             pushed = self.push()
+            self.sampler.journal.sync()
         ranks = rank_spread(self.phases)
         drawn = self.position.problems + config.train.prompts_per_step
         self.position = Position(step, drawn, self.learner.policy.updates)
@@ -163,6 +166,7 @@ class Trainer:
         """Publish the checkpoint of a finished step."""
         with self.phases("checkpoint"), self.gpu.saving():
             path = save_checkpoint(self.checkpoints, self.learner.policy, self.position)
+        self.sampler.journal.prune(self.checkpoints.oldest_step() + 1)
         if not self.gpu.engine_ready:
             self.push()
         if self.report:

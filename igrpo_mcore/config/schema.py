@@ -325,6 +325,9 @@ class RunConfig:
     """Weights & Biases project; none does not log there."""
     mlflow_experiment: str | None = None
     """MLflow experiment (the extra ``mlflow``); none does not log there."""
+    journal: bool = True
+    """Keep completions and their rewards in the run's folder ``journal`` until a checkpoint has their step:
+    a run that was killed goes on with them. About 12 bytes a token."""
     samples_per_step: int = 2
     """Prompts a step written to samples.jsonl with drafts and refinements."""
     profile_steps: list[int] = field(default_factory=list)

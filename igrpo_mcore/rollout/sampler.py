@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch.distributed as dist
+
 from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.order import ProblemOrder
@@ -16,6 +18,9 @@ from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.stages import StageStats, derive_seed, sample, sample_stage
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
+from igrpo_mcore.run.folder import journal_dir
+from igrpo_mcore.run.journal import Journal, NoJournal
+from igrpo_mcore.run.journal_origin import origin_of
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.types import Group, Problem, PromptRollout
 
@@ -33,6 +38,19 @@ class Sampler:
         self.reward_options = options_of(config.reward, opens_thinking=self._renderer.opens_thinking)
         self._rewards = RewardPool(config.reward, self.reward_options) if engine.is_first_rank else None
         self._scorer = SharedScorer(self._rewards, engine.group)
+        self.journal = NoJournal()
+
+    def open_journal(self, first_step: int) -> None:
+        """Where ``run.journal`` says so, keep what is sampled from now on, and go on with what earlier starts
+        of the run kept of ``first_step`` and later steps. Collective."""
+        if self._config.run.journal:
+            self.journal = Journal(
+                journal_dir(self._config.run),
+                origin_of(self._config, self._problems),
+                first_step=first_step,
+                rank=dist.get_rank(),
+                writes=self.engine.is_first_rank,
+            )
 
     def sample(self, step: int, drawn: int) -> tuple[list[PromptRollout], dict[str, StageStats]]:
         """Every stage of ``step`` on the problems after the first ``drawn``, spread over the engines."""
@@ -50,6 +68,7 @@ class Sampler:
                 step=step,
                 positions=mine,
                 stop_token_ids=self._stop_token_ids,
+                journal=self.journal,
             )
         with self._phases("gather"):
             parts = gather_objects((mine, rollouts, stats) if self.engine.is_first_rank else None)
@@ -72,7 +91,8 @@ class Sampler:
         return [group for _, group in sorted((p for part in parts for p in part), key=lambda p: p[0])]
 
     def close(self) -> None:
-        """End the reward workers, then the engine, which takes the process groups with it."""
+        """End the journal and the reward workers, then the engine, which takes the process groups with it."""
+        self.journal.close()
         if self._rewards:
             self._rewards.close()
         self.engine.close()

@@ -10,6 +10,7 @@ from igrpo_mcore.config.schema import RolloutConfig
 from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.rollout.engine import RolloutEngine, Sampling
 from igrpo_mcore.rollout.selection import select_draft
+from igrpo_mcore.run.journal import Key, NoJournal
 from igrpo_mcore.types import Completion, Group, Problem, Prompt, PromptRollout, Score, StageGroup
 
 
@@ -59,16 +60,34 @@ def sample_stage(
     scorer: Scorer,
     sampling: Sampling,
     seeds: Sequence[int],
+    journal: NoJournal | None = None,
+    keys: Sequence[tuple[int, str, int]] = (),
 ) -> tuple[list[Group], StageStats]:
     """``sampling.num_samples`` scored completions after each prompt, one seed a prompt.
 
-    Every stage of a training step samples by this call, evaluation too.
+    Every stage of a training step samples by this call, evaluation too. With a ``journal`` and a prompt's
+    (step, stage, position) in ``keys`` what is in it is neither sampled nor scored again.
     """
     start = time.perf_counter()
-    completions = engine.generate([prompt.token_ids for prompt in prompts], sampling, seeds)
-    sampled = time.perf_counter()
+    journal, samples = journal or NoJournal(), range(sampling.num_samples)
+    keys = keys or [(0, "", position) for position in range(len(prompts))]
+    kept = [[journal.sampled(Key(*key, i)) for i in samples] for key in keys]
+    lacking = [i for i, group in enumerate(kept) if None in group]
+    fresh = engine.generate([prompts[i].token_ids for i in lacking], sampling, [seeds[i] for i in lacking])
+    again = dict(zip(lacking, fresh, strict=True))
+    completions = [[c or again[i][j] for j, c in enumerate(group)] for i, group in enumerate(kept)]
+    flat_keys = [Key(*key, i) for key in keys for i in samples]
     flat = [completion for group in completions for completion in group]
-    scores = iter(scorer.score([p.problem for p in prompts for _ in range(sampling.num_samples)], flat))
+    for key, completion in zip(flat_keys, flat, strict=True):
+        journal.keep_sampled(key, completion)
+    sampled = time.perf_counter()
+    found = [journal.score(key) for key in flat_keys]
+    unscored = [i for i, score in enumerate(found) if score is None]
+    problems = [prompts[i // sampling.num_samples].problem for i in unscored]
+    new = dict(zip(unscored, scorer.score(problems, [flat[i] for i in unscored]), strict=True))
+    for i, score in new.items():
+        journal.keep_score(flat_keys[i], score)
+    scores = iter([score or new[i] for i, score in enumerate(found)])
     scored = time.perf_counter()
     tokens = sum(len(completion.token_ids) for completion in flat)
     groups = [
@@ -89,6 +108,7 @@ def sample(
     step: int,
     positions: Sequence[int],
     stop_token_ids: tuple[int, ...],
+    journal: NoJournal | None = None,
 ) -> tuple[list[PromptRollout], dict[str, StageStats]]:
     """Draw and score one engine's part of a step, stage by stage (paper, section 3); stats by stage.
 
@@ -109,6 +129,8 @@ def sample(
             scorer,
             Sampling(stage.num_samples, rollout.temperature, rollout.max_completion_tokens, stop_token_ids),
             [derive_seed(seed, step, key, position) for position in positions],
+            journal,
+            [(step, stage.name, position) for position in positions],
         )
         if stage is stages[-1]:
             for found, group in zip(sampled, groups, strict=True):

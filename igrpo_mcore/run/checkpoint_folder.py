@@ -51,10 +51,16 @@ class CheckpointFolder:
         if not self.root.is_dir():
             return []
         found = [path for path in self.root.iterdir() if _NAME.fullmatch(path.name)]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+        return sorted(found, key=_step_of)
 
     def latest(self) -> Path | None:
         return next(reversed(self.all()), None)
+
+    def oldest_step(self) -> int:
+        """The step of the oldest of the ``keep`` newest, which a run may have to go back to; 0 where there is
+        none."""
+        kept = self.all()[-self.keep :]
+        return _step_of(kept[0]) if kept else 0
 
     def begin(self, step: int) -> None:
         """Make the folder to write in, and remove what killed jobs left half written."""
@@ -108,6 +114,10 @@ class CheckpointFolder:
         doomed = checkpoint.with_name(f".{checkpoint.name}.removed")
         checkpoint.rename(doomed)
         shutil.rmtree(doomed)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def _flush(path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from igrpo_mcore.config.schema import RolloutConfig, Selection
 from igrpo_mcore.rollout.engine import EngineMemory, Sampling
 from igrpo_mcore.rollout.stages import derive_seed, sample
+from igrpo_mcore.run.journal import Journal, NoJournal
 from igrpo_mcore.types import Completion, Problem, Prompt, PromptRollout, Score
 
 STOP = (2,)
@@ -62,6 +63,10 @@ class SumScorer:
         return [Score(float(sum(c.token_ids) % 3)) for c in completions]
 
 
+class KilledError(Exception):
+    """Where a test's job ends."""
+
+
 def run(
     selection: Selection,
     positions: Sequence[int] = range(6),
@@ -69,8 +74,23 @@ def run(
     seed: int = 7,
     step: int = 3,
     rounds: int = 1,
+    journal: NoJournal | None = None,
+    dies: tuple[str, int] = ("", 0),
 ):
     engine, scorer = SeededEngine(), SumScorer()
+    place, calls_left = dies
+    if place:
+        part = engine if place == "generate" else scorer
+        call = getattr(part, place)
+
+        def last_calls(*arguments):
+            nonlocal calls_left
+            calls_left -= 1
+            if calls_left < 0:
+                raise KilledError
+            return call(*arguments)
+
+        setattr(part, place, last_calls)
     rollout = RolloutConfig(
         num_drafts=4,
         draft_rounds=rounds,
@@ -89,6 +109,7 @@ def run(
         step=step,
         positions=list(positions),
         stop_token_ids=STOP,
+        journal=journal,
     )
     return rollouts, stats, engine, scorer
 
@@ -198,3 +219,23 @@ def test_stats_count_completion_tokens_and_seconds_of_each_phase(monkeypatch: py
         assert measured.tokens == sum(len(c.token_ids) for group in groups for c in group.completions)
         assert (measured.seconds, measured.reward_seconds) == (2 * 6 * samples, 0.5 * 6 * samples)
         assert measured.rate == measured.tokens / measured.seconds
+
+
+@pytest.mark.parametrize("place", ["generate", "score"])
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_job_that_is_killed_goes_on_with_what_was_sampled(tmp_path, place: str, calls: int):
+    undisturbed, _, engine, scorer = run(Selection.best)
+    tokens = [len(prompts) * sampling.num_samples for prompts, sampling, _ in engine.calls]
+    with pytest.raises(KilledError):
+        run(Selection.best, journal=Journal(tmp_path, {}), dies=(place, calls))
+    again, stats, engine, scorer = run(Selection.best, journal=Journal(tmp_path, {}))
+    assert again == undisturbed
+    whole = calls + (place == "score")  # stages of which every completion was there
+    sampled = [len(prompts) * sampling.num_samples for prompts, sampling, _ in engine.calls]
+    assert sampled == [0] * whole + tokens[whole:]
+    assert len(scorer.pairs) == sum(tokens[calls:])
+    third, _, engine, scorer = run(Selection.best, journal=Journal(tmp_path, {}))
+    assert third == undisturbed
+    assert scorer.pairs == []
+    assert all(not prompts for prompts, _, _ in engine.calls)
+    assert stats["drafts"].tokens == sum(len(c.token_ids) for r in again for c in r.single_shot.completions)

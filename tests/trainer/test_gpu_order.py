@@ -11,6 +11,7 @@ from igrpo_mcore.device_memory import DeviceMemory
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy import learner
 from igrpo_mcore.run.checkpoint_folder import Position
+from igrpo_mcore.run.journal import NoJournal
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import TrainingSequence
@@ -31,7 +32,8 @@ class Run:
         self.events: list[str] = []
         policy = RecordingPolicy(self.events, off_by, offloads)
         self.trainer = trainer = Trainer.__new__(Trainer)
-        trainer.config, trainer.phases, trainer.report, trainer.checkpoints = config, Phases(), None, None
+        trainer.config, trainer.phases, trainer.report = config, Phases(), None
+        trainer.checkpoints = SimpleNamespace(oldest_step=lambda: 0)
         trainer.position = Position(0, 0, 0)
         trainer.learner = learner.Learner(config, policy, trainer.phases)
 
@@ -40,7 +42,7 @@ class Run:
             return RecordingEngine(self.events)
 
         trainer.gpu = DeviceMemory(policy, start_engine, trainer.phases)
-        trainer.sampler = SimpleNamespace(sample=self.sample)
+        trainer.sampler = SimpleNamespace(sample=self.sample, journal=NoJournal())
         trainer.pusher = SimpleNamespace(push=self.pushed)
         monkeypatch.setattr(
             trainer_module, "mini_batches", lambda *_: [[TrainingSequence((1,), (2, 3, 4), LOGPROBS)]]

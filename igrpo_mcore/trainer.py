@@ -14,7 +14,8 @@ from igrpo_mcore.objective.comparison import same_gradient_note
 from igrpo_mcore.planning.run import plan_of_run
 from igrpo_mcore.policy import parity
 from igrpo_mcore.policy.architecture import check_layout, load_hf_config
-from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
+from igrpo_mcore.policy.checkpoint import load_latest
+from igrpo_mcore.policy.checkpoint_writer import CheckpointWriter, Published
 from igrpo_mcore.policy.layer_spec import layer_paths
 from igrpo_mcore.policy.learner import Batches, Learner, LogProbs
 from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
@@ -61,6 +62,7 @@ class Trainer:
         self.learner = Learner(config, policy, self.phases)
         self.position = Position(step=0, problems=0, updates=0)
         self.checkpoints = CheckpointFolder(checkpoints_dir(config.run), config.checkpoint.keep)
+        self.writer = CheckpointWriter(self.checkpoints, asynchronous=config.checkpoint.asynchronous)
         if config.checkpoint.resume == Resume.auto:
             self.position = load_latest(self.checkpoints, policy) or self.position
 
@@ -92,7 +94,7 @@ class Trainer:
             note = same_gradient_note(self.config)
             paths = layer_paths(mamba=self.learner.policy.architecture.mamba is not None)
             layers = "layers: " + ", ".join(f"{kind} by {path}" for kind, path in paths.items())
-            notes = [note for note in (note, self.sampler.journal.note) if note]
+            notes = filter(None, (note, self.checkpoints.note, self.sampler.journal.note))
             self.report.start(layers, self.pusher.describe(), *notes)
         signals = StopSignal()
         try:
@@ -100,9 +102,12 @@ class Trainer:
             for step in range(first, last + 1):
                 with profiled(step, options.profile_steps, run_dir(options), self.pusher.rank):
                     self.step(step)
+                self.published(self.writer.poll())
                 stop = signals.on_any_rank()
                 if stop or step == last or self.checkpoint_due(step):
                     self.save(step)
+                if stop or step == last:
+                    self.published(self.writer.finish())
                 if stop and step < last:
                     raise Stopped(step)
         except BaseException:
@@ -163,11 +168,17 @@ class Trainer:
         return every > 0 and step % every == 0
 
     def save(self, step: int) -> None:
-        """Publish the checkpoint of a finished step."""
+        """Begin the checkpoint of a finished step; without ``checkpoint.asynchronous`` also publish it."""
         with self.phases("checkpoint"), self.gpu.saving():
-            path = save_checkpoint(self.checkpoints, self.learner.policy, self.position)
-        self.sampler.journal.prune(self.checkpoints.oldest_step() + 1)
+            published = self.writer.begin(self.learner.policy, self.position)
         if not self.gpu.engine_ready:
             self.push()
+        self.published(published)
+
+    def published(self, checkpoint: Published | None) -> None:
+        """A checkpoint is whole: the journal forgets what no checkpoint leads to any more."""
+        if checkpoint is None:
+            return
+        self.sampler.journal.prune(self.checkpoints.oldest_step() + 1)
         if self.report:
-            self.report.say(f"checkpoint: {path} ({self.phases.seconds['checkpoint']:.1f} s)")
+            self.report.say(f"checkpoint: {checkpoint.path} ({checkpoint.seconds:.1f} s)")

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from igrpo_mcore.config.schema import RolloutConfig
@@ -72,10 +72,18 @@ def sample_stage(
     journal, samples = journal or NoJournal(), range(sampling.num_samples)
     keys = keys or [(0, "", position) for position in range(len(prompts))]
     kept = [[journal.sampled(Key(*key, i)) for i in samples] for key in keys]
-    lacking = [i for i, group in enumerate(kept) if None in group]
-    fresh = engine.generate([prompts[i].token_ids for i in lacking], sampling, [seeds[i] for i in lacking])
-    again = dict(zip(lacking, fresh, strict=True))
-    completions = [[c or again[i][j] for j, c in enumerate(group)] for i, group in enumerate(kept)]
+    whole = [i for i, group in enumerate(kept) if not any(group)]
+    single = [(i, j) for i, group in enumerate(kept) if any(group) for j in samples if group[j] is None]
+    for i, group in zip(
+        whole, _generate(engine, prompts, sampling, [(i, seeds[i]) for i in whole]), strict=True
+    ):
+        kept[i] = list(group)
+    one = replace(sampling, num_samples=1)
+    for (i, j), (only,) in zip(
+        single, _generate(engine, prompts, one, [(i, seeds[i] + j) for i, j in single]), strict=True
+    ):
+        kept[i][j] = only
+    completions = [[c for c in group if c is not None] for group in kept]
     flat_keys = [Key(*key, i) for key in keys for i in samples]
     flat = [completion for group in completions for completion in group]
     for key, completion in zip(flat_keys, flat, strict=True):
@@ -95,6 +103,15 @@ def sample_stage(
         for prompt, group in zip(prompts, completions, strict=True)
     ]
     return groups, StageStats(tokens, sampled - start, scored - sampled)
+
+
+def _generate(
+    engine: RolloutEngine, prompts: Sequence[Prompt], sampling: Sampling, seeded: Sequence[tuple[int, int]]
+) -> list[list[Completion]]:
+    """Completions of the prompts of these indices, each with its seed; the engine is not asked for none."""
+    if not seeded:
+        return []
+    return engine.generate([prompts[i].token_ids for i, _ in seeded], sampling, [seed for _, seed in seeded])
 
 
 def sample(

@@ -22,6 +22,7 @@ from igrpo_mcore.run.journal_file import (
     read_at,
     read_file,
 )
+from igrpo_mcore.run.kill_points import kill_point
 from igrpo_mcore.types import Completion, Score
 
 
@@ -140,10 +141,12 @@ class Journal(NoJournal):
     def keep_sampled(self, key: Key, completion: Completion) -> None:
         if key not in self._places:
             self._append(key.step, lambda: completion_record({"sampled": key}, completion))
+        kill_point(f"sampled_{key.stage}", key.step)
 
     def keep_score(self, key: Key, score: Score) -> None:
         if key not in self._scores:
             self._append(key.step, lambda: Record({"scored": key, "score": asdict(score)}))
+        kill_point(f"scored_{key.stage}", key.step)
 
     def keep_choice(self, step: int, stage: str, position: int, sample: int) -> None:
         if (step, stage, position) not in self._choices:

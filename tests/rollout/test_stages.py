@@ -232,10 +232,10 @@ def test_a_job_that_is_killed_goes_on_with_what_was_sampled(tmp_path, place: str
     assert again == undisturbed
     whole = calls + (place == "score")  # stages of which every completion was there
     sampled = [len(prompts) * sampling.num_samples for prompts, sampling, _ in engine.calls]
-    assert sampled == [0] * whole + tokens[whole:]
+    assert sampled == tokens[whole:]
     assert len(scorer.pairs) == sum(tokens[calls:])
     third, _, engine, scorer = run(Selection.best, journal=Journal(tmp_path, {}))
     assert third == undisturbed
     assert scorer.pairs == []
-    assert all(not prompts for prompts, _, _ in engine.calls)
+    assert engine.calls == []
     assert stats["drafts"].tokens == sum(len(c.token_ids) for r in again for c in r.single_shot.completions)

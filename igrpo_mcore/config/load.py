@@ -39,10 +39,14 @@ def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Confi
             raise UserError(
                 f"{source}: {field}{reason}; see `igrpo config {recipe}` for the types"
             ) from error
-    missing = sorted(OmegaConf.missing_keys(merged))
-    if missing:
-        raise UserError(f"{recipe} leaves {', '.join(missing)} unset; set it there or as {missing[0]}=VALUE")
-    config = cast(Config, OmegaConf.to_object(merged))
+    try:
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            unset = ", ".join(missing)
+            raise UserError(f"{recipe} leaves {unset} unset; set it there or as {missing[0]}=VALUE")
+        config = cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{recipe}: {error.full_key}: {one_line(error)}; write the value out") from error
     validate(config)
     return config
 
@@ -52,7 +56,11 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def _read_recipe(path: Path) -> list[tuple[str, DictConfig]]:
+def _read_recipe(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[str, DictConfig]]:
+    if path.resolve() in above:
+        raise UserError(
+            f"{path} is a base of itself; leave {BASE_KEY} out of one of the recipes in this circle"
+        )
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
         hint = f"did you mean {path.parent / near[0]}?" if near else "give the path of a YAML file"
@@ -64,7 +72,7 @@ def _read_recipe(path: Path) -> list[tuple[str, DictConfig]]:
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path} must hold a mapping of options, see recipes/tiny_qwen3.yaml")
     base = layer.pop(BASE_KEY, None)
-    before = _read_recipe(path.parent / str(base)) if base else []
+    before = _read_recipe(path.parent / str(base), (*above, path.resolve())) if base else []
     return [*before, (str(path), layer)]
 
 

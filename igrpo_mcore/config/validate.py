@@ -1,6 +1,7 @@
 """Values and combinations of options that cannot work, refused before anything starts."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 
@@ -11,6 +12,8 @@ from igrpo_mcore.errors import UserError
 LONGEST_TIME_LIMIT_S = 86400.0
 LARGEST_SEED = 2**31 - 1
 """Seeds of numpy end at 2**32 and ranks add to theirs."""
+
+RUN_NAME = re.compile(r"(?!\.{1,2}$)[^/\0\n]{1,200}")
 
 
 def _at_least(config: Config, minimum: float, *names: str) -> None:
@@ -87,6 +90,11 @@ def validate(config: Config) -> None:
     _at_most(config, LONGEST_TIME_LIMIT_S, "reward.time_limit_s")
     _at_most(config, LARGEST_SEED, "train.seed")
 
+    if config.run.name is not None and not RUN_NAME.fullmatch(config.run.name):
+        raise UserError(
+            f"run.name={config.run.name!r} must be the name of one folder, for example my-run; run.dir says "
+            "where it lies"
+        )
     rollout, objective, train = config.rollout, config.objective, config.train
     if rollout.selection != Selection.none and rollout.num_drafts < 1:
         raise UserError(

@@ -82,7 +82,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
             place = f"{path}, line {number}"
             try:
                 columns = json.loads(line)
-            except ValueError as error:  # malformed JSON, or bytes that are not UTF-8
+            except (ValueError, RecursionError) as error:  # malformed JSON, bytes that are not UTF-8, nests
                 raise UserError(f"{place}: not JSON ({error}); write one JSON object a line.") from error
             if not isinstance(columns, dict):
                 raise UserError(
@@ -150,4 +150,8 @@ def _text(columns: dict[str, Any], column: str, place: str, option: str) -> str:
     text = str(value)
     if not text.strip():
         raise UserError(f"{place}: {column!r} is empty; fill it in or remove the row.")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(
+            f"{place}: {column!r} holds half a surrogate pair (\\ud800 or so); write whole characters."
+        )
     return text

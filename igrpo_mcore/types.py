@@ -72,13 +72,24 @@ class StageGroup:
     """What the stage ``name`` sampled for one problem.
 
     ``chosen`` is the index of the completion that conditions the next stage, None in the last one;
-    ``overflowed`` is true where that completion did not fit the next prompt's budget.
+    ``overflowed`` is true where that completion did not fit the next prompt's budget. ``foreign`` is the
+    completion of another problem that conditions the next stage in place of ``chosen``, with its score
+    there (``rollout.selection=mismatched``).
     """
 
     name: str
     group: Group
     chosen: int | None = None
     overflowed: bool = False
+    foreign: tuple[Completion, Score] | None = None
+
+    @property
+    def given(self) -> tuple[Completion, Score]:
+        """What the next stage was shown, and its score for the problem that it was written for."""
+        if self.foreign is not None:
+            return self.foreign
+        assert self.chosen is not None
+        return self.group.completions[self.chosen], self.group.scores[self.chosen]
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,8 @@ class TrainingSequence:
     ``logprobs`` are the sampler's (natural log, sampling temperature), one a completion token.
     ``weight`` multiplies each completion token's objective, so that the loss of a batch is
     Σ weight · objective over all ranks (see ``igrpo_mcore.objective.aggregation``).
+    ``sampled_here`` is false where the completion was sampled under another prompt than this one, so that
+    the trainer's log-probs are not to be those of the sampler.
     """
 
     prompt_ids: tuple[int, ...]
@@ -115,6 +128,7 @@ class TrainingSequence:
     logprobs: tuple[float, ...] = ()
     advantage: float = 0.0
     weight: float = 0.0
+    sampled_here: bool = True
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)

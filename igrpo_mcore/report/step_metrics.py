@@ -35,7 +35,7 @@ def step_metrics(
     trained = sum(u.tokens for u in updates)
     return {
         "time/unix": time.time(),
-        **rollout_metrics(rollouts, options),
+        **rollout_metrics(rollouts, options, config.objective),
         "policy/loss": fmean(u.loss for u in updates),
         "policy/entropy": means["entropy"],
         "policy/clip_fraction": means["clip_fraction_low"] + means["clip_fraction_high"],

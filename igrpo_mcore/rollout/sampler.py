@@ -12,6 +12,7 @@ from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.gather import merge_parts
+from igrpo_mcore.rollout.selection import dealt
 from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.stages import StageStats, derive_seed, sample, sample_stage
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
@@ -38,7 +39,7 @@ class Sampler:
         """Every stage of ``step`` on the problems after the first ``drawn``, spread over the engines."""
         count = self._config.train.prompts_per_step
         indices = self._order.take(drawn, count)
-        mine = list(range(self.engine.index, count, self.engine.count))
+        mine = dealt(self._config.rollout.selection, count, self.engine.count, self.engine.index)
         with self._phases("engine"):
             rollouts, stats = sample(
                 [self._problems[indices[position]] for position in mine],
@@ -49,6 +50,7 @@ class Sampler:
                 seed=self._config.train.seed,
                 step=step,
                 positions=mine,
+                count=count,
                 stop_token_ids=self._stop_token_ids,
             )
         with self._phases("gather"):

@@ -3,13 +3,13 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from igrpo_mcore.config.schema import RolloutConfig
 from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.rollout.engine import RolloutEngine, Sampling
-from igrpo_mcore.rollout.selection import select_draft
+from igrpo_mcore.rollout.selection import choose, source_of
 from igrpo_mcore.types import Completion, Group, Problem, Prompt, PromptRollout, Score, StageGroup
 
 
@@ -88,13 +88,14 @@ def sample(
     seed: int,
     step: int,
     positions: Sequence[int],
+    count: int,
     stop_token_ids: tuple[int, ...],
 ) -> tuple[list[PromptRollout], dict[str, StageStats]]:
     """Draw and score one engine's part of a step, stage by stage (paper, section 3); stats by stage.
 
-    ``positions`` are the problems' places in the whole step, over all engines: seeds derive from
-    (``seed``, ``step``, stage, position), so what is sampled does not depend on how the problems are
-    spread over engines.
+    ``positions`` are the problems' places in the whole step of ``count`` problems, over all engines: seeds
+    derive from (``seed``, ``step``, stage, position), so what is sampled does not depend on how the problems
+    are spread over engines. Give those that ``selection.dealt`` says.
     """
     if len(positions) != len(problems):
         raise ValueError(f"{len(problems)} problems but {len(positions)} positions")
@@ -115,10 +116,16 @@ def sample(
                 found.append(StageGroup(stage.name, group))
             break
         prompts = []
-        for found, group, position in zip(sampled, groups, positions, strict=True):
-            choice_seed = derive_seed(seed, step, stage.name.replace("drafts", "selection"), position)
-            chosen = select_draft(rollout.selection, group.rewards, choice_seed)
-            prompt, overflowed = renderer.second(group.prompt.problem, group.completions[chosen])
-            found.append(StageGroup(stage.name, group, chosen, overflowed))
+        seeds = [derive_seed(seed, step, stage.name.replace("drafts", "selection"), p) for p in positions]
+        own = [
+            StageGroup(stage.name, group, choose(rollout.selection, group, choice_seed))
+            for group, choice_seed in zip(groups, seeds, strict=True)
+        ]
+        place = {position: i for i, position in enumerate(positions)}
+        for i, position in enumerate(positions):
+            shown = own[place[source_of(rollout.selection, position, count)]]
+            prompt, overflowed = renderer.second(own[i].group.prompt.problem, shown.given[0])
+            foreign = None if shown is own[i] else shown.given
+            sampled[i].append(replace(own[i], overflowed=overflowed, foreign=foreign))
             prompts.append(prompt)
     return [PromptRollout(tuple(found)) for found in sampled], stats

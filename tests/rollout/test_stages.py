@@ -9,6 +9,7 @@ from torch import Tensor
 
 from igrpo_mcore.config.schema import RolloutConfig, Selection
 from igrpo_mcore.rollout.engine import EngineMemory, Sampling
+from igrpo_mcore.rollout.selection import dealt
 from igrpo_mcore.rollout.stages import derive_seed, sample
 from igrpo_mcore.types import Completion, Problem, Prompt, PromptRollout, Score
 
@@ -66,6 +67,7 @@ def run(
     selection: Selection,
     positions: Sequence[int] = range(6),
     *,
+    count: int = 6,
     seed: int = 7,
     step: int = 3,
     rounds: int = 1,
@@ -88,6 +90,7 @@ def run(
         seed=seed,
         step=step,
         positions=list(positions),
+        count=count,
         stop_token_ids=STOP,
     )
     return rollouts, stats, engine, scorer
@@ -158,10 +161,26 @@ def test_result_does_not_depend_on_the_spread_over_engines(selection: Selection)
     whole, *_ = run(selection)
     spread: dict[int, PromptRollout] = {}
     for engine_index in range(2):
-        positions = list(range(engine_index, 6, 2))
+        positions = dealt(selection, 6, 2, engine_index)
         part, *_ = run(selection, positions)
         spread |= dict(zip(positions, part, strict=True))
     assert [spread[i] for i in range(6)] == whole
+
+
+def test_mismatched_refinements_are_drawn_under_the_best_draft_of_the_other_problem():
+    rollouts, *_ = run(Selection.mismatched, rounds=2)
+    renderer = AppendingRenderer()
+    for i, rollout in enumerate(rollouts):
+        other = rollouts[i + 1 if i % 2 == 0 else i - 1]
+        for before, after, theirs in zip(rollout.stages, rollout.stages[1:], other.stages, strict=False):
+            assert theirs.chosen == theirs.group.rewards.index(max(theirs.group.rewards))
+            draft = theirs.group.completions[theirs.chosen]
+            assert before.foreign == (draft, theirs.group.scores[theirs.chosen]) == before.given
+            assert before.chosen == before.group.rewards.index(max(before.group.rewards))
+            expected, overflowed = renderer.second(PROBLEMS[i], draft)
+            assert (after.group.prompt, before.overflowed) == (expected, overflowed)
+        assert rollout.stages[-1].foreign is None
+    assert rollouts[0].stages[0].group == run(Selection.best)[0][0].stages[0].group
 
 
 def test_seeds_differ_by_stage_step_run_and_position():

@@ -214,6 +214,9 @@ class RewardConfig:
     format_style: FormatStyle = FormatStyle.paper
     """The shape that format asks for: paper (``<think>…</think><answer>…</answer>`` with any white space
     between the parts) or open_r1 (open-r1's pattern, every tag on a line of its own)."""
+    overlong_buffer: float = 0.0
+    """The last share of ``rollout.max_completion_tokens``, over which the reward overlong falls from 0 to -1
+    (DAPO's soft overlong punishment, 0.2 there); give it a weight too, as reward.weights.overlong=1."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int | None = None

@@ -88,6 +88,15 @@ def _drafts_and_advantages(config: Config) -> None:
         )
 
 
+def _overlong(config: Config) -> None:
+    buffer = config.reward.overlong_buffer
+    if bool(buffer) != bool(config.reward.weights.get("overlong")):
+        raise UserError(
+            f"reward.overlong_buffer={buffer} and reward.weights.overlong="
+            f"{config.reward.weights.get('overlong', 0)} go together: set both, or neither"
+        )
+
+
 def validate(config: Config) -> None:
     """Check values and combinations that need neither the model nor the world.
 
@@ -104,11 +113,11 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
     _at_least(config, 0, "data.seed", "eval.temperature")
     _above(config, 0, "eval.top_p")
-    _at_most(config, 1, "eval.top_p")
+    _at_most(config, 1, "eval.top_p", "reward.overlong_buffer")
     _at_most(config, LARGEST_SEED, "data.seed")
     _at_least(config, 0, "checkpoint.every")
     _at_least(config, 0, "rollout.num_drafts", "objective.draft_weight", "train.seed")
-    _at_least(config, 0, "objective.original_prompt_weight")
+    _at_least(config, 0, "objective.original_prompt_weight", "reward.overlong_buffer")
     _at_least(config, 0, "optimizer.weight_decay", "optimizer.warmup_ratio", "run.samples_per_step")
     _at_least(config, 0, "optimizer.beta1", "optimizer.beta2")
     _above(config, 0, "rollout.temperature", "optimizer.lr", "optimizer.grad_clip", "reward.time_limit_s")
@@ -126,6 +135,7 @@ def validate(config: Config) -> None:
             "set rollout.num_drafts to 1 or more, or rollout.selection=none"
         )
     _drafts_and_advantages(config)
+    _overlong(config)
     budget = rollout.max_refinement_prompt_tokens
     if budget is not None and budget < rollout.max_prompt_tokens:
         raise UserError(

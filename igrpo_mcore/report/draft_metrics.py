@@ -10,6 +10,9 @@ from igrpo_mcore.rewards.accuracy import FinalAnswer, final_answer_of, same_as_w
 from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.types import PromptRollout, Score, StageGroup
 
+ABOUT_SHAPE = ("format", "overlong")
+"""Rewards that do not say whether a completion is right."""
+
 
 def stage_names(rollouts: Sequence[PromptRollout]) -> tuple[str, ...]:
     """A step's stages by the names of its metrics; a single stage counts as drafts and as refinements."""
@@ -71,11 +74,11 @@ def _pair(before: str, after: str, prompts: Sequence["_Refined"]) -> dict[str, f
 
 
 def is_right(score: Score) -> bool:
-    """Accuracy of at least 1; without that reward, at least 1 in every reward but the format's."""
+    """Accuracy of at least 1; without that reward, at least 1 in every reward but those of the shape."""
     parts = score.parts
     if "accuracy" in parts:
         return parts["accuracy"] >= 1
-    judged = [value for name, value in parts.items() if name != "format"]
+    judged = [value for name, value in parts.items() if name not in ABOUT_SHAPE]
     return bool(judged) and min(judged) >= 1
 
 

@@ -31,7 +31,11 @@ class Sampler:
         self._order = ProblemOrder(len(self._problems), config.train.seed, config.data.shuffle)
         self._renderer = PromptRenderer(tokenizer, config.data, config.rollout)
         self._stop_token_ids = stop_token_ids(config.model.path, tokenizer)
-        self.reward_options = options_of(config.reward, opens_thinking=self._renderer.opens_thinking)
+        self.reward_options = options_of(
+            config.reward,
+            opens_thinking=self._renderer.opens_thinking,
+            max_completion_tokens=config.rollout.max_completion_tokens,
+        )
         self._rewards = RewardPool(config.reward, self.reward_options) if engine.is_first_rank else None
         self._scorer = SharedScorer(self._rewards, engine.group)
 

@@ -95,6 +95,8 @@ def test_options_that_the_documents_name_exist():
         ("train.seed=4294967296", "at most 2147483647"),
         ("rollout.draft_template=hello", "{problem}"),
         ("reward.weights={accuracy: 0, format: 0}", "reward.weights"),
+        ("reward.overlong_buffer=0.2", "set both, or neither"),
+        ("reward.weights.overlong=1", "set both, or neither"),
         ("objective.advantage=raft", "set objective.kind=reinforce"),
         ("objective={advantage: raw, advantage_std: none}", "objective.advantage_std has no meaning"),
         ("objective={advantage: positive, advantage_std: half}", "objective.advantage_std"),

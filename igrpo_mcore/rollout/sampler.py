@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from igrpo_mcore.collective import gather_objects
-from igrpo_mcore.config.schema import Config, Schedule
+from igrpo_mcore.config.schema import Config, Schedule, Selection
 from igrpo_mcore.data.order import ProblemOrder
 from igrpo_mcore.data.problems import load_problems
 from igrpo_mcore.data.templates import PromptRenderer
@@ -18,6 +18,7 @@ from igrpo_mcore.rollout.dealing import deal
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.refill import has_spread
 from igrpo_mcore.rollout.scheduler import Journal, Scheduler
+from igrpo_mcore.rollout.selection import dealt
 from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.stage_stats import StageStats, in_turn, over_engines
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
@@ -59,7 +60,11 @@ class Sampler:
         self._order = ProblemOrder(len(self._problems), config.train.seed, config.data.shuffle)
         renderer = PromptRenderer(tokenizer, config.data, config.rollout)
         self._stop_token_ids = stop_token_ids(config.model.path, tokenizer)
-        self.reward_options = options_of(config.reward, opens_thinking=renderer.opens_thinking)
+        self.reward_options = options_of(
+            config.reward,
+            opens_thinking=renderer.opens_thinking,
+            max_completion_tokens=config.rollout.max_completion_tokens,
+        )
         self._rewards = RewardPool(config.reward, self.reward_options) if engine.is_first_rank else None
         self._scheduler = Scheduler(
             engine,
@@ -129,6 +134,7 @@ class Sampler:
                 self._problems[index],
                 step,
                 first_position + i,
+                first_position + count,
                 config.rollout,
                 config.train.seed,
                 self._stop_token_ids,
@@ -141,7 +147,7 @@ class Sampler:
 
     def _run(self, courses: Sequence[Course], journal: Journal | None = None) -> dict[str, StageStats]:
         """Take all ``courses`` to their goals, each on one engine; afterwards every rank has all of them."""
-        mine = _dealt(courses, self.engine.count)[self.engine.index]
+        mine = self._dealt(courses)[self.engine.index]
         with self._phases("engine"):
             stats = self._scheduler.run([courses[i] for i in mine], journal)
         with self._phases("gather"):
@@ -153,17 +159,24 @@ class Sampler:
                 courses[i].found = groups
         return over_engines([of_engine for _, of_engine in known])
 
-
-def _dealt(courses: Sequence[Course], engines: int) -> list[list[int]]:
-    """Courses by engine. Those whose drafts are known are dealt by the tokens of these, the others go round
-    from the engine that has least."""
-    known = [course for course in courses if course.found]
-    if not known:
-        return [list(range(engine, len(courses), engines)) for engine in range(engines)]
-    lengths = {id(course): _mean_length(course) for course in known}
-    unknown = fmean(lengths.values())
-    costs = [lengths.get(id(c), unknown) * (c.goal - len(c.found)) for c in courses]
-    return deal(costs, engines)
+    def _dealt(self, courses: Sequence[Course]) -> list[list[int]]:
+        """Indices of courses by engine. Where drafts are known they are dealt by the tokens of these, so that
+        all engines end together; new ones (of unknown length) go round."""
+        engines, selection = self.engine.count, self._config.rollout.selection
+        known = [course for course in courses if course.found]
+        if known and selection != Selection.mismatched:
+            lengths = {id(course): _mean_length(course) for course in known}
+            usual = fmean(lengths.values())
+            return deal([lengths.get(id(c), usual) * (c.goal - len(c.found)) for c in courses], engines)
+        whole = self._config.train.prompts_per_step
+        return [
+            [
+                first + place
+                for first in range(0, len(courses), whole)
+                for place in dealt(selection, min(whole, len(courses) - first), engines, engine)
+            ]
+            for engine in range(engines)
+        ]
 
 
 def _mean_length(course: Course) -> float:

@@ -154,6 +154,4 @@ def check_steps_left(config: Config) -> None:
 
 def steps_done(config: Config) -> int:
     """Steps of the run's newest checkpoint, 0 where there is none."""
-    folder = CheckpointFolder(checkpoints_dir(config.run))
-    latest = folder.latest()
-    return folder.read(latest)[0].step if latest else 0
+    return CheckpointFolder(checkpoints_dir(config.run)).last_step()

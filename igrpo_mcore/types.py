@@ -5,6 +5,7 @@ V vocabulary, H hidden.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,14 @@ class Completion:
     truncated: bool
 
 
-@dataclass(frozen=True, order=True)
-class SampleKey:
-    """One completion of a run: sample ``index`` of ``stage``, for the problem at ``position`` of ``step``."""
+class SampleKey(NamedTuple):
+    """One completion of a run: sample ``sample`` (from 0) of the stage ``stage`` (its name in
+    ``config/stages.py``) for the problem at ``position`` of ``step`` (counted over all engines)."""
 
     step: int
     stage: str
     position: int
-    index: int
+    sample: int
 
 
 @dataclass(frozen=True)

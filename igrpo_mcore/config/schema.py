@@ -333,6 +333,10 @@ class TrainConfig:
     """Token budget of a packed micro-batch on one data-parallel rank; a longer sequence gets a
     micro-batch of its own."""
 
+    max_skipped_updates: int = 0
+    """Updates in a row that may be skipped because loss or gradient is not finite; one more ends the run. 0
+    ends it at the first: a run in which that happens is seldom worth its GPUs unseen."""
+
     @property
     def updates_per_step(self) -> int:
         """Optimizer updates that a step makes of its samples."""
@@ -373,6 +377,9 @@ class CheckpointConfig:
     """Steps between checkpoints; 0 writes one only at the end and when the job is asked to stop."""
     keep: int = 2
     """Newest checkpoints that are kept."""
+    asynchronous: bool = True
+    """Write in the background: training waits only for a copy of the state in host memory. The last one, and
+    the one of a request to stop, are waited for."""
     resume: Resume = Resume.auto
     """auto: a run whose folder exists goes on from its newest checkpoint (from step 1 where it has
     none yet); never: such a folder is refused."""
@@ -390,6 +397,9 @@ class RunConfig:
     """Weights & Biases project; none does not log there."""
     mlflow_experiment: str | None = None
     """MLflow experiment (the extra ``mlflow``); none does not log there."""
+    journal: bool = True
+    """Keep completions and their rewards in the run's folder ``journal`` until a checkpoint has their step:
+    a run that was killed goes on with them. About 12 bytes a token."""
     samples_per_step: int = 2
     """Prompts a step written to samples.jsonl with drafts and refinements."""
     profile_steps: list[int] = field(default_factory=list)

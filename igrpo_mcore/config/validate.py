@@ -117,7 +117,7 @@ def validate(config: Config) -> None:
     _above(config, 0, "eval.top_p")
     _at_most(config, 1, "eval.top_p", "reward.overlong_buffer")
     _at_most(config, LARGEST_SEED, "data.seed")
-    _at_least(config, 0, "checkpoint.every")
+    _at_least(config, 0, "checkpoint.every", "train.max_skipped_updates")
     _at_least(config, 0, "rollout.num_drafts", "objective.draft_weight", "train.seed")
     _at_least(config, 0, "objective.original_prompt_weight", "reward.overlong_buffer")
     _at_least(config, 0, "optimizer.weight_decay", "optimizer.warmup_ratio", "run.samples_per_step")

@@ -23,17 +23,15 @@ from igrpo_mcore.run.journal_file import (
     read_file,
 )
 from igrpo_mcore.run.kill_points import kill_point
-from igrpo_mcore.types import Completion, Score
+from igrpo_mcore.types import Completion, SampleKey, Score
 
 
-class Key(NamedTuple):
-    """Which completion: sample ``sample`` (from 0) of the stage ``stage`` (its name in ``config/stages.py``)
-    for the problem at ``position`` of ``step`` (counted over all engines)."""
+class Choice(NamedTuple):
+    """The sample that conditions the next stage, and those that it was chosen among: all of the stage's, but
+    for what ``rollout.draft_early_exit`` ended."""
 
-    step: int
-    stage: str
-    position: int
     sample: int
+    group: tuple[int, ...]
 
 
 class NoJournal:
@@ -42,25 +40,26 @@ class NoJournal:
     note = ""
     """What there is to say of it when a run starts; empty: nothing."""
 
-    def sampled(self, key: Key) -> Completion | None:
+    def sampled(self, key: SampleKey) -> Completion | None:
         """What an earlier start sampled there. The same on every rank, and unchanged by ``keep_sampled``."""
         return None
 
-    def score(self, key: Key) -> Score | None:
+    def score(self, key: SampleKey) -> Score | None:
         """What an earlier start scored it."""
         return None
 
-    def choice(self, step: int, stage: str, position: int) -> int | None:
-        """The sample that an earlier start chose to condition the next stage."""
+    def choice(self, step: int, stage: str, position: int) -> Choice | None:
+        """What an earlier start chose to condition the next stage; every sample of its group is there with
+        its score."""
         return None
 
-    def keep_sampled(self, key: Key, completion: Completion) -> None:
+    def keep_sampled(self, key: SampleKey, completion: Completion) -> None:
         """Call when the completion is whole. Every rank may call; one of an engine writes. What is there from
         an earlier start is not written again."""
 
-    def keep_score(self, key: Key, score: Score) -> None: ...
+    def keep_score(self, key: SampleKey, score: Score) -> None: ...
 
-    def keep_choice(self, step: int, stage: str, position: int, sample: int) -> None: ...
+    def keep_choice(self, step: int, stage: str, position: int, choice: Choice) -> None: ...
 
     def sync(self) -> None:
         """At the end of a step: what was kept outlives the machine."""
@@ -97,9 +96,9 @@ class Journal(NoJournal):
     ) -> None:
         self._folder, self._belongs_to = folder, dict(belongs_to)
         self._first_step, self._rank, self._writes = first_step, rank, writes
-        self._places: dict[Key, Place] = {}
-        self._scores: dict[Key, Score] = {}
-        self._choices: dict[tuple[int, str, int], int] = {}
+        self._places: dict[SampleKey, Place] = {}
+        self._scores: dict[SampleKey, Score] = {}
+        self._choices: dict[tuple[int, str, int], Choice] = {}
         self._last_step: dict[Path, int] = {}
         self._open: dict[Path, BinaryIO] = {}
         self._own: list[JournalFile] = []
@@ -117,7 +116,7 @@ class Journal(NoJournal):
 
     # ---- asked -----------------------------------------------------------------------------------
 
-    def sampled(self, key: Key) -> Completion | None:
+    def sampled(self, key: SampleKey) -> Completion | None:
         place = self._places.get(key)
         if place is None:
             return None
@@ -130,27 +129,27 @@ class Journal(NoJournal):
             raise _cannot_read(place.path, "it changed since the start")
         return completion_of(record)
 
-    def score(self, key: Key) -> Score | None:
+    def score(self, key: SampleKey) -> Score | None:
         return self._scores.get(key)
 
-    def choice(self, step: int, stage: str, position: int) -> int | None:
+    def choice(self, step: int, stage: str, position: int) -> Choice | None:
         return self._choices.get((step, stage, position))
 
     # ---- told ------------------------------------------------------------------------------------
 
-    def keep_sampled(self, key: Key, completion: Completion) -> None:
+    def keep_sampled(self, key: SampleKey, completion: Completion) -> None:
         if key not in self._places:
             self._append(key.step, lambda: completion_record({"sampled": key}, completion))
         kill_point(f"sampled_{key.stage}", key.step)
 
-    def keep_score(self, key: Key, score: Score) -> None:
+    def keep_score(self, key: SampleKey, score: Score) -> None:
         if key not in self._scores:
             self._append(key.step, lambda: Record({"scored": key, "score": asdict(score)}))
         kill_point(f"scored_{key.stage}", key.step)
 
-    def keep_choice(self, step: int, stage: str, position: int, sample: int) -> None:
+    def keep_choice(self, step: int, stage: str, position: int, choice: Choice) -> None:
         if (step, stage, position) not in self._choices:
-            self._append(step, lambda: Record({"chosen": (step, stage, position), "sample": sample}))
+            self._append(step, lambda: Record({"chosen": (step, stage, position), **choice._asdict()}))
 
     def sync(self) -> None:
         if self._current is not None:
@@ -236,11 +235,13 @@ class Journal(NoJournal):
         if step < self._first_step:
             return
         if "sampled" in fields:
-            self._places.setdefault(Key(*fields["sampled"]), place)
+            self._places.setdefault(SampleKey(*fields["sampled"]), place)
         elif "scored" in fields:
-            self._scores.setdefault(Key(*fields["scored"]), score_of(fields))
+            self._scores.setdefault(SampleKey(*fields["scored"]), score_of(fields))
         else:
-            self._choices.setdefault(tuple(fields["chosen"]), fields["sample"])
+            self._choices.setdefault(
+                tuple(fields["chosen"]), Choice(fields["sample"], tuple(fields["group"]))
+            )
 
     def _digest(self) -> str:
         known = [sorted(self._places), sorted(self._scores.items(), key=lambda item: item[0])]

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from igrpo_mcore import device_memory
+from igrpo_mcore import device_memory, gate
 from igrpo_mcore import trainer as trainer_module
 from igrpo_mcore.config.schema import Config, DataConfig, DType, ModelConfig
 from igrpo_mcore.device_memory import DeviceMemory
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy import learner
+from igrpo_mcore.rollout.sampler import StepSamples
 from igrpo_mcore.run.checkpoint_folder import Position
 from igrpo_mcore.run.journal import NoJournal
 from igrpo_mcore.run.phases import Phases
@@ -48,7 +49,8 @@ class Run:
             trainer_module, "mini_batches", lambda *_: [[TrainingSequence((1,), (2, 3, 4), LOGPROBS)]]
         )
         monkeypatch.setattr(trainer_module, "rank_spread", lambda phases: {})
-        monkeypatch.setattr(trainer_module, "verify_weights", self.verify)
+        monkeypatch.setattr(gate, "verify_weights", self.verify)
+        trainer.gate = gate.Gate(config, trainer.learner, trainer.gpu, trainer.pusher)
         trainer.writer = SimpleNamespace(begin=self.save)
 
     @property
@@ -59,7 +61,8 @@ class Run:
         assert self.engine.weights == "on the GPU"
         assert self.engine.kv_cache
         self.events.append("sample")
-        return [], {}
+        nothing: list = []
+        return StepSamples(nothing, nothing, {}, 4)
 
     def pushed(self, engine: RecordingEngine) -> None:
         assert engine.weights != "discarded"

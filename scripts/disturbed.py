@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
+from forked import ForkedJob
 from same_run import first_difference, steps
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
@@ -35,6 +36,8 @@ class Run:
     name: str
     recipe: str
     overrides: tuple[str, ...] = ()
+    forked: bool = False
+    """Start ranks by ``forked.ForkedJob`` in place of `igrpo train`."""
     logs: list[Path] = field(default_factory=list)
 
     @property
@@ -45,14 +48,17 @@ class Run:
     def archive(self) -> Path:
         return self.dir / f"{self.name}-journal"
 
-    def start(self, kill_at: str = "", *more: str) -> subprocess.Popen:
+    def start(self, kill_at: str = "") -> "subprocess.Popen | ForkedJob":
         """Start or go on with the run in a process group of its own."""
         self.logs.append(self.dir / f"{self.name}-{len(self.logs) + 1}.log")
         self.dir.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "igrpo_mcore", "train", self.recipe, *QUICK, *self.overrides]
+        place = (f"run.dir={self.dir}", f"run.name={self.name}")
+        arguments = ["train", self.recipe, *QUICK, *self.overrides, *place]
+        if self.forked:
+            return ForkedJob(arguments, kill_at, self.logs[-1])
         with self.logs[-1].open("w") as output:
             return subprocess.Popen(
-                [*command, f"run.dir={self.dir}", f"run.name={self.name}", *more],
+                [sys.executable, "-m", "igrpo_mcore", *arguments],
                 cwd=ROOT,
                 env=os.environ | {VARIABLE: kill_at},
                 stdout=output,

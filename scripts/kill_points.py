@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from disturbed import Run, faults, found_in_journal, lost_and_doubled
+from forked import import_everything
 from same_run import first_difference
 
 STEPS = 8
@@ -80,6 +81,9 @@ def main() -> int:
     parser.add_argument("--points", nargs="*", help="One chain of points in place of all.")
     parser.add_argument("--table", type=Path, help="Markdown file whose marked part is replaced.")
     parser.add_argument("--override", action="append", default=[], help="An option of the recipe, key=value.")
+    parser.add_argument(
+        "--forked", action="store_true", help="Fork the ranks of one process that has imported everything."
+    )
     arguments = parser.parse_args()
     if arguments.out.exists():
         raise SystemExit(f"{arguments.out} is there already; give a new folder")
@@ -87,12 +91,14 @@ def main() -> int:
     overrides = (f"train.steps={arguments.steps}", *arguments.override)
     began = time.monotonic()
 
-    undisturbed = Run(arguments.out, "undisturbed", arguments.recipe, overrides)
+    if arguments.forked:
+        import_everything()
+    undisturbed = Run(arguments.out, "undisturbed", arguments.recipe, overrides, arguments.forked)
     if undisturbed.until_it_ends():
         raise SystemExit(f"the undisturbed run fails:\n{undisturbed.said()[-3000:]}")
     lines, good = list(HEADER), True
     for number, chain in enumerate(chains, start=1):
-        run = Run(arguments.out, f"chain-{number}", arguments.recipe, overrides)
+        run = Run(arguments.out, f"chain-{number}", arguments.recipe, overrides, arguments.forked)
         for point in chain:
             status = run.until_it_ends(point)
             line, fine = row(point, run, status, undisturbed, found=found_in_journal(run.said()))
@@ -113,10 +119,11 @@ def main() -> int:
     minutes = (time.monotonic() - began) / 60
     count = sum(map(len, chains))
     completions = len(undisturbed.sampled())
+    how = "Ranks forked from one process" if arguments.forked else "Ranks started by `igrpo train`"
     words = (
-        f"{count} kills in {len(chains)} runs of {arguments.steps} steps ({completions} completions each): "
-        f"{'nothing differs' if good else 'SOMETHING DIFFERS'}; {minutes:.0f} min on {os.cpu_count()} CPUs "
-        f"({platform.machine()}), {datetime.date.today()}."
+        f"{count} kills in {len(chains)} runs of {arguments.steps} steps, {completions} completions each: "
+        f"{'nothing differs' if good else 'SOMETHING DIFFERS'}. {how}; {minutes:.0f} min, "
+        f"{os.cpu_count()} CPUs ({platform.machine()}), {datetime.date.today()}."
     )
     print(words)
     if arguments.table:

@@ -15,9 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from disturbed import Run, faults, found_in_journal, lost_and_doubled
+from disturbed import Run, different_steps, faults, found_in_journal, lost_and_doubled
 from forked import import_everything
-from same_run import first_difference
 
 STEPS = 8
 CHAINS = (  # name:step:rank:signal:nth, see igrpo_mcore/run/kill_points.py; a checkpoint every second step
@@ -60,9 +59,7 @@ HEADER = (
 def row(point: str, run: Run, status: int, undisturbed: Run, *, found: int) -> tuple[str, bool]:
     """A line of the table, and whether all of it is as it must be."""
     name, step, rank, signal, *nth = point.split(":")
-    differs = (
-        first_difference(str(run.folder), str(undisturbed.folder), whole=False) if run.steps_done() else None
-    )
+    differs = different_steps(run, undisturbed, whole=False) if run.steps_done() else None
     _, doubled = lost_and_doubled(run, undisturbed)
     expected = 75 if rank == "launcher" else 1
     good = status == expected and differs is None and doubled == 0

@@ -135,8 +135,8 @@ def different_weights(one: Path, other: Path) -> str | None:
 
 
 def different_steps(run: Run, undisturbed: Run, *, whole: bool = True) -> str | None:
-    """The first field of metrics.jsonl that differs, in words. What is sampled beside fewer others has another
-    rounding in the engine, so ``parity/`` may differ by that."""
+    """The first field of metrics.jsonl that differs, in words. The engine rounds differently what is sampled
+    beside fewer others, so ``parity/`` may differ by that."""
     return first_difference(str(run.folder), str(undisturbed.folder), whole=whole, rounding=ROUNDING)
 
 

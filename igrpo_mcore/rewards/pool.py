@@ -56,7 +56,7 @@ class RewardPool:
         self._finished: list[tuple[Hashable, Score]] = []
         self._logged: set[tuple[str, str]] = set()
         self._selector = selectors.DefaultSelector()
-        setup = Setup(tuple(self._weights), options or options_of(config), config.time_limit_s)
+        setup = Setup(tuple(self._weights), options or options_of(config), config.time_limit_s, config.limits)
         self._workers = Workers(setup, config.workers or default_workers(), self._selector)
 
     def __enter__(self) -> "RewardPool":

@@ -9,7 +9,6 @@ from igrpo_mcore.config.reward_options import JudgeConfig
 from igrpo_mcore.config.schema import RewardConfig
 from igrpo_mcore.errors import UserError
 
-JUDGE = "judge"
 LEAST = {
     "limits.memory_gib": 0.25,  # the built-in rewards need half of that
     "limits.open_files": 16,
@@ -46,13 +45,18 @@ def check_rewards(reward: RewardConfig) -> None:
     for name in reward.limits.environment:
         if not name.replace("_", "a").isalnum():
             raise UserError(f"reward.limits.environment: {name!r} is no name of an environment variable")
-    if JUDGE in reward.weights:
+    if "judge" in reward.weights:
         _check_judge(reward.judge)
 
 
 def _check_judge(judge: JudgeConfig) -> None:
     if not judge.model:
         raise UserError("the reward judge needs reward.judge.model, the model's name at reward.judge.url")
+    if any(sign in judge.url for sign in "@?#"):
+        raise UserError(
+            "reward.judge.url must hold no user, password or query, which would be written to config.yaml; "
+            "put the key into the environment variable that reward.judge.key_variable names"
+        )
     try:
         url = urlsplit(judge.url)
         known = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
@@ -61,11 +65,6 @@ def _check_judge(judge: JudgeConfig) -> None:
     if not known:
         raise UserError(
             f"reward.judge.url={judge.url} is no address of a server; give one such as https://host/v1"
-        )
-    if url.username or url.password or url.query or url.fragment:
-        raise UserError(
-            "reward.judge.url must hold no user, password or query, which would be written to config.yaml; "
-            "put the key into the environment variable that reward.judge.key_variable names"
         )
     if not judge.key_variable.replace("_", "a").isalnum():
         raise UserError(

@@ -17,6 +17,8 @@ REGISTERED = {
     "reasoning_gym": "igrpo_mcore.rewards.reasoning_gym:reasoning_gym_reward",
     "format": "igrpo_mcore.rewards.format:format_reward",
 }
+JUDGE = "judge"
+"""Registered too, but no function: a server is asked, see ``igrpo_mcore.rewards.judge``."""
 
 
 def check_name(name: str) -> None:
@@ -24,13 +26,15 @@ def check_name(name: str) -> None:
 
     Imports nothing, so a recipe can be checked before anything starts.
     """
-    if name in REGISTERED:
+    if name in REGISTERED or name == JUDGE:
         return
     module, colon, function = name.partition(":")
     if colon and all(part.isidentifier() for part in [*module.split("."), function]):
         return
-    near = get_close_matches(name, REGISTERED, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"registered are {', '.join(sorted(REGISTERED))}."
+    near = get_close_matches(name, [*REGISTERED, JUDGE], n=1, cutoff=0.4)
+    hint = (
+        f"did you mean {near[0]!r}?" if near else f"registered are {', '.join(sorted([*REGISTERED, JUDGE]))}."
+    )
     raise UserError(f"Unknown reward {name!r} in reward.weights; give a name or module:function – {hint}")
 
 

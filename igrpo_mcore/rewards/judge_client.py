@@ -122,18 +122,13 @@ class JudgeClient:
     async def _ask(self, request: dict[str, Any], key: str) -> tuple[float, str | None, Use]:
         use, malformed, tries = Use(), 0, 0
         while True:
-            if time.monotonic() < self._down_until:
-                use.failures = 1
-                return 0.0, f"the judge did not answer {FAILURES_TO_DOWN} times and is left alone", use
             tries += 1
             try:
                 async with self._slots:
-                    score = await self._request(request, use)
-                self._failed_in_a_row, self._down_until = 0, 0.0
+                    score = await self._request_unless_down(request, use)
                 self._cache.put(key, score)
                 return score, None, use
             except JudgeError as error:
-                self._count(error)
                 malformed += isinstance(error.__cause__, NoVerdictError)
                 hopeless = malformed > 1  # at temperature 0 the judge says the same again
                 if not error.again or hopeless or tries > self._config.retries:
@@ -144,11 +139,20 @@ class JudgeClient:
             finally:
                 self._beat()
 
-    def _count(self, error: JudgeError) -> None:
-        """Several requests in a row without an answer: the judge is down for a while."""
-        self._failed_in_a_row = self._failed_in_a_row + 1 if error.gone else 0
-        if self._failed_in_a_row >= FAILURES_TO_DOWN:
-            self._down_until = time.monotonic() + DOWN_S
+    async def _request_unless_down(self, request: dict[str, Any], use: Use) -> float:
+        """A judge that did not answer several requests in a row is left alone for a while."""
+        if time.monotonic() < self._down_until:
+            raise JudgeError(f"the judge left {FAILURES_TO_DOWN} requests in a row unanswered", again=False)
+        gone = False
+        try:
+            return await self._request(request, use)
+        except JudgeError as error:
+            gone = error.gone
+            raise
+        finally:
+            self._failed_in_a_row = self._failed_in_a_row + 1 if gone else 0
+            down = self._failed_in_a_row >= FAILURES_TO_DOWN
+            self._down_until = time.monotonic() + DOWN_S if down else 0.0
 
     async def _request(self, request: dict[str, Any], use: Use) -> float:
         """One request, counted in ``use``. Raises ``JudgeError``."""

@@ -1,4 +1,4 @@
-"""The generative judge against a real server: right, slow, wrong, rude, gone; the run goes on and counts it."""
+"""The generative judge against a real server: right, slow, wrong, rude, gone: counted, never fatal."""
 
 import json
 import logging

@@ -19,6 +19,8 @@ REGISTERED = {
 }
 JUDGE = "judge"
 """Registered too, but no function: a server is asked, see ``igrpo_mcore.rewards.judge``."""
+_OUT_OF_MEMORY = ("failed to map segment", "annot allocate memory")
+"""What the loader and libraries say where a worker's address space is used up."""
 
 
 def check_name(name: str) -> None:
@@ -51,9 +53,11 @@ def load_reward(name: str, options: RewardOptions | None = None) -> Reward:
     try:
         module = importlib.import_module(module_name)
     except BaseException as error:  # a user's module may raise anything, SystemExit included
+        short = isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
+        mend = "raise reward.limits.memory_gib" if short else "put its folder on PYTHONPATH"
         raise UserError(
             f"Reward {name!r}: importing {module_name} failed ({type(error).__name__}: {error}); mend that "
-            "module, or put its folder on PYTHONPATH."
+            f"module, or {mend}."
         ) from error
     reward = getattr(module, function_name, None)
     if not callable(reward):

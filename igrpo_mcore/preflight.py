@@ -15,8 +15,9 @@ from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.policy.architecture import check_layout, check_window, load_hf_config
 from igrpo_mcore.report.mlflow_sink import check_mlflow
 from igrpo_mcore.report.wandb_sink import check_wandb
+from igrpo_mcore.rewards.judge import check_judge
 from igrpo_mcore.rewards.options import options_of
-from igrpo_mcore.rewards.registry import load_reward
+from igrpo_mcore.rewards.registry import JUDGE, load_reward
 from igrpo_mcore.rollout.limits import check_engine
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, checkpoint_bytes
 from igrpo_mcore.run.folder import check_run_folder, checkpoints_dir, run_dir
@@ -74,7 +75,10 @@ def checks(
 
     def rewards() -> str:
         for name in config.reward.weights:
-            load_reward(name)
+            if name != JUDGE:
+                load_reward(name)
+        if JUDGE in config.reward.weights and config.reward.judge.check:
+            check_judge(config.reward.judge)
         if config.reward.weights.get("reasoning_gym"):
             from igrpo_mcore.rewards.reasoning_gym import check_verifiers
 

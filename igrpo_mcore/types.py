@@ -38,6 +38,8 @@ class Score:
     total: float
     parts: dict[str, float] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
+    use: dict[str, float] = field(default_factory=dict, compare=False)
+    """What scoring it took where that is counted, by metric (``judge/calls``, …); summed over a step."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from igrpo_kernels import Objective, ObjectiveOptions
 from omegaconf import MISSING
 
 from igrpo_mcore.config.reward_choices import AccuracyFrom, FormatStyle
+from igrpo_mcore.config.reward_options import JudgeConfig, RewardLimits
 
 
 class Selection(StrEnum):
@@ -262,6 +263,8 @@ class RewardConfig:
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int | None = None
     """Worker processes a rollout engine; none takes the machine's cores divided by its ranks, 1 to 4."""
+    limits: RewardLimits = field(default_factory=RewardLimits)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
 
 
 @dataclass

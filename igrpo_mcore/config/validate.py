@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import fields
 
+from igrpo_mcore.config.reward_checks import check_rewards
 from igrpo_mcore.config.schema import Advantage, AdvantageStd, Config, Correction, Schedule, Selection
 from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.errors import UserError
@@ -130,6 +131,7 @@ def validate(config: Config) -> None:
     _at_least(config, 0, "reward.greatest")
     _at_most(config, LONGEST_TIME_LIMIT_S, "reward.time_limit_s")
     _at_most(config, LARGEST_SEED, "train.seed")
+    check_rewards(config.reward)
 
     rollout, objective, train = config.rollout, config.objective, config.train
     _check_schedule(config)

@@ -1,10 +1,11 @@
 """Values and combinations of options that cannot work, refused before anything starts."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 
-from igrpo_mcore.config.schema import Advantage, AdvantageStd, Config, Selection
+from igrpo_mcore.config.schema import Advantage, AdvantageStd, Config, Curriculum, Selection
 from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.errors import UserError
 
@@ -88,6 +89,31 @@ def _drafts_and_advantages(config: Config) -> None:
         )
 
 
+def _data(config: Config) -> None:
+    data = config.data
+    for name, weight in [("weight", data.weight), *((f"mixture: {s.path}", s.weight) for s in data.mixture)]:
+        if not 0 < weight < math.inf:
+            raise UserError(f"data.{name}: weight {weight} must be above 0; leave out a set without one")
+    if data.weight != 1 and not data.mixture:
+        raise UserError("data.weight has no meaning without data.mixture; leave it out")
+    if data.min_pass_rate > data.max_pass_rate:
+        raise UserError(
+            f"data.min_pass_rate={data.min_pass_rate} is above data.max_pass_rate={data.max_pass_rate}; no "
+            "problem is left"
+        )
+    windowed = (data.min_pass_rate, data.max_pass_rate) != (0, 1)
+    if data.pass_rate_field is None and (windowed or data.curriculum != Curriculum.none):
+        raise UserError(
+            "data.curriculum, data.min_pass_rate and data.max_pass_rate go by the column of pass rates; set "
+            "data.pass_rate_field"
+        )
+    if data.answer_pattern is not None:
+        try:
+            re.compile(data.answer_pattern)
+        except re.error as error:
+            raise UserError(f"data.answer_pattern is no regular expression ({error}); mend it") from error
+
+
 def _overlong(config: Config) -> None:
     buffer = config.reward.overlong_buffer
     if bool(buffer) != bool(config.reward.weights.get("overlong")):
@@ -111,9 +137,11 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
     _at_least(config, 1, "rollout.push_bucket_bytes", "rollout.kv_cache_bytes")
     _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
-    _at_least(config, 0, "data.seed", "eval.temperature")
+    _at_least(config, 0, "data.seed", "eval.temperature", "data.min_pass_rate", "data.max_pass_rate")
+    _at_least(config, 1, "data.limit", "data.max_problem_characters")
+    _above(config, 0, "data.weight")
     _above(config, 0, "eval.top_p")
-    _at_most(config, 1, "eval.top_p", "reward.overlong_buffer")
+    _at_most(config, 1, "eval.top_p", "reward.overlong_buffer", "data.max_pass_rate")
     _at_most(config, LARGEST_SEED, "data.seed")
     _at_least(config, 0, "checkpoint.every")
     _at_least(config, 0, "rollout.num_drafts", "objective.draft_weight", "train.seed")
@@ -136,6 +164,7 @@ def validate(config: Config) -> None:
         )
     _drafts_and_advantages(config)
     _overlong(config)
+    _data(config)
     budget = rollout.max_refinement_prompt_tokens
     if budget is not None and budget < rollout.max_prompt_tokens:
         raise UserError(

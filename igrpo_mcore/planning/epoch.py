@@ -20,13 +20,16 @@ class Epoch:
 
 
 def known_problems(config: Config) -> int | None:
-    """Rows of a local file, the count of a data set known here, or None.
+    """Rows of a local file, the count of a data set known here, or None, as of a mixture: its sets end apart.
 
     Raises:
         UserError: the local file is no problem set.
     """
+    if config.data.mixture:
+        return None
     if config.data.path in KNOWN_PROBLEMS:
-        return KNOWN_PROBLEMS[config.data.path]
+        known = KNOWN_PROBLEMS[config.data.path]
+        return known if config.data.limit is None else min(known, config.data.limit)
     if not Path(config.data.path).expanduser().is_file():
         return None
     from igrpo_mcore.data.problems import load_problems

@@ -5,8 +5,7 @@ from typing import Any
 
 from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config
-from igrpo_mcore.data.order import ProblemOrder
-from igrpo_mcore.data.problems import load_problems
+from igrpo_mcore.data.mixture import training_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.pool import RewardPool
@@ -27,9 +26,8 @@ class Sampler:
     def __init__(self, config: Config, engine: VLLMEngine, tokenizer: Any, phases: Phases) -> None:
         self.engine = engine
         self._config, self._phases = config, phases
-        self._problems = load_problems(config.data)
-        self._order = ProblemOrder(len(self._problems), config.train.seed, config.data.shuffle)
         self._renderer = PromptRenderer(tokenizer, config.data, config.rollout)
+        self._problems = training_problems(config.data, config.train.seed, self._renderer.fits)
         self._stop_token_ids = stop_token_ids(config.model.path, tokenizer)
         self.reward_options = options_of(
             config.reward,
@@ -42,11 +40,11 @@ class Sampler:
     def sample(self, step: int, drawn: int) -> tuple[list[PromptRollout], dict[str, StageStats]]:
         """Every stage of ``step`` on the problems after the first ``drawn``, spread over the engines."""
         count = self._config.train.prompts_per_step
-        indices = self._order.take(drawn, count)
+        problems = self._problems.take(drawn, count)
         mine = dealt(self._config.rollout.selection, count, self.engine.count, self.engine.index)
         with self._phases("engine"):
             rollouts, stats = sample(
-                [self._problems[indices[position]] for position in mine],
+                [problems[position] for position in mine],
                 self.engine,
                 self._renderer,
                 self._scorer,

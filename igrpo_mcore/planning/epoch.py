@@ -6,7 +6,11 @@ from pathlib import Path
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.planning.plan import PlannedStep
 
-KNOWN_PROBLEMS = {"DigitalLearningGmbH/MATH-lighteval": 7500}
+KNOWN_PROBLEMS = {
+    "DigitalLearningGmbH/MATH-lighteval": 7500,
+    "open-r1/OpenR1-Math-220k": 93733,
+    "openai/gsm8k": 7473,
+}
 """Hub id -> problems of its training split, so that a plan needs no network (MATH: the paper's count)."""
 
 

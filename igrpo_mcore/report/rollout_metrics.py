@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from igrpo_mcore.config.schema import ObjectiveConfig
 from igrpo_mcore.objective.advantages import has_gradient
+from igrpo_mcore.report.censored_metrics import censored_metrics
 from igrpo_mcore.report.draft_metrics import draft_metrics, stage_names
 from igrpo_mcore.report.hacking import hacking_metrics
 from igrpo_mcore.rewards.options import RewardOptions
@@ -51,6 +52,7 @@ def rollout_metrics(
             for name, found in stages.items()
         },
         **draft_metrics(rollouts, options or RewardOptions()),
+        **censored_metrics(rollouts),
         "groups/zero_std_share": _mean(flat),
         "groups/with_gradient": float(
             sum(has_gradient(group.rewards, objective or ObjectiveConfig()) for group in trained)

@@ -37,3 +37,18 @@ def options_of(
         config.overlong_buffer,
         max_completion_tokens,
     )
+
+
+ENDS_AT = {"overlong": 0.0}
+"""Greatest values of the registered rewards that do not end at 1."""
+
+
+def greatest_reward(config: "RewardConfig") -> float | None:
+    """The greatest total that a completion can have: ``reward.greatest``, or what the positive weights come
+    to where every such reward is registered; None where it is not known."""
+    if config.greatest is not None:
+        return config.greatest
+    paying = {name: weight for name, weight in config.weights.items() if weight > 0}
+    if any(":" in name for name in paying):
+        return None
+    return sum(weight * ENDS_AT.get(name, 1.0) for name, weight in paying.items())

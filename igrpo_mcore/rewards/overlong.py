@@ -11,8 +11,8 @@ def overlong_reward(problem: Problem, completion: Completion, *, options: Reward
 
         0 where |y| ≤ L - C,   (L - C - |y|) / C where L - C < |y| ≤ L,   -1 above.
 
-    L is ``rollout.max_completion_tokens``, C its share ``reward.overlong_buffer``; 0 without a buffer.
-    A part of its own, so accuracy stays what it is.
+    L is ``rollout.max_completion_tokens``, C its share ``reward.overlong_buffer``; 0 without a buffer. It is
+    a part of its own, so accuracy stays what it is.
     """
     buffer = options.overlong_buffer * options.max_completion_tokens
     over = len(completion.token_ids) - (options.max_completion_tokens - buffer)

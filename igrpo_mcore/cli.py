@@ -310,6 +310,7 @@ def data_check(
     problem_field: Annotated[str, typer.Option(help="As data.problem_field.")] = "problem",
     answer_field: Annotated[str, typer.Option(help="As data.answer_field.")] = "answer",
     pass_rate_field: Annotated[str | None, typer.Option(help="As data.pass_rate_field.")] = None,
+    subset: Annotated[str | None, typer.Option(help="Configuration of a hub data set.")] = None,
     split: Annotated[str, typer.Option(help="Split of a hub data set.")] = "train",
     tokenizer: Annotated[str | None, typer.Option(help="Model whose tokens lengths are counted in.")] = None,
     show: Annotated[int, typer.Option(help="Examples of each fault that are printed.")] = 10,
@@ -320,6 +321,7 @@ def data_check(
 
     options = DataConfig(
         path=path,
+        subset=subset,
         split=split,
         problem_field=problem_field,
         answer_field=answer_field,

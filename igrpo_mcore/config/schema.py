@@ -137,6 +137,8 @@ class MixtureSet:
     """As ``data.path``."""
     weight: float = 1.0
     """As ``data.weight``."""
+    subset: str | None = None
+    """Configuration of a hub data set."""
     split: str | None = None
     """Split of a hub data set."""
     problem_field: str | None = None
@@ -150,6 +152,8 @@ class DataConfig:
     path: str = MISSING
     """JSONL or Parquet file, a Hugging Face data set id, or ``reasoning_gym:TASK,TASK…`` for problems that
     reasoning-gym generates."""
+    subset: str | None = None
+    """Configuration of a hub data set, such as gsm8k's main; none takes its default."""
     split: str = "train"
     """Split of a hub data set."""
     problem_field: str = "problem"

@@ -239,10 +239,10 @@ def _check_schedule(config: Config) -> None:
         )
     if not rollout.draft_early_exit:
         return
-    if rollout.selection != Selection.best or objective.draft_weight:
+    if rollout.selection != Selection.best or objective.draft_weight or objective.original_prompt_weight:
         raise UserError(
-            "rollout.draft_early_exit keeps only a best draft; it needs rollout.selection=best and "
-            "objective.draft_weight=0"
+            "rollout.draft_early_exit keeps only a best draft; it needs rollout.selection=best, "
+            "objective.draft_weight=0 and objective.original_prompt_weight=0"
         )
     own = [name for name, weight in config.reward.weights.items() if ":" in name and weight > 0]
     if config.reward.greatest is None and own:

@@ -54,6 +54,7 @@ def sets_of(config: DataConfig) -> list[DataConfig]:
                 config,
                 path=other.path,
                 weight=other.weight,
+                subset=other.subset,
                 split=other.split or config.split,
                 problem_field=other.problem_field or config.problem_field,
                 answer_field=other.answer_field or config.answer_field,
@@ -99,7 +100,9 @@ def held_out_problems(config: Config) -> list[Problem]:
     """
     data, options = config.data, config.eval
     if options.path is not None:
-        found = read_problems(replace(data, path=options.path, split=options.split, pass_rate_field=None))
+        found = read_problems(
+            replace(data, path=options.path, split=options.split, subset=None, pass_rate_field=None)
+        )
         return found[: options.problems]
     if not data.path.startswith(GENERATED):
         raise UserError(
@@ -173,7 +176,7 @@ def _dataset_rows(config: DataConfig) -> Iterator[Row]:
     import datasets
 
     try:
-        dataset = datasets.load_dataset(config.path, split=config.split)
+        dataset = datasets.load_dataset(config.path, config.subset, split=config.split)
     except Exception as error:  # the hub client raises a dozen unrelated classes
         raise UserError(
             f"The data set {config.path} (split {config.split}) cannot be loaded ({one_line(error)}): "

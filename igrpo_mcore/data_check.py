@@ -24,7 +24,7 @@ class Finding:
     """``malformed`` has a sentence for each row that is no problem. ``duplicates`` are rows whose text was
     there before, ``contradicting`` those of them with another answer. ``lengths`` are tokens of the problem
     texts, none without a tokenizer. ``unread`` are problems whose answer the accuracy reward reads no final
-    value in."""
+    value in, or is a word."""
 
     problems: int
     malformed: list[str]
@@ -51,8 +51,6 @@ def check_data(config: DataConfig, tokenizer_path: str | None = None, show: int 
 
 def examined(config: DataConfig, tokenizer_path: str | None = None) -> Finding:
     """What ``check_data`` prints."""
-    from igrpo_mcore.rewards.accuracy import reads_as_value
-
     faults: list[UserError] = []
     problems = read_problems(config, faults.append)
     firsts: dict[str, Problem] = {}
@@ -76,8 +74,16 @@ def examined(config: DataConfig, tokenizer_path: str | None = None) -> Finding:
         contradicting,
         [len(problem.problem) for problem in problems],
         lengths,
-        [problem for problem in problems if not reads_as_value(problem.answer)],
+        [problem for problem in problems if not _has_value(problem.answer)],
     )
+
+
+def _has_value(answer: str) -> bool:
+    """Read by the accuracy reward, which takes a short word for a product of its letters: here it is a word."""
+    from igrpo_mcore.rewards.accuracy import reads_as_value  # sympy takes its time
+
+    word = answer.strip()
+    return reads_as_value(answer) and not (len(word) > 1 and word.isalpha())
 
 
 def printed(path: str, found: Finding, show: int) -> None:

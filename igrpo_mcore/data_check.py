@@ -79,7 +79,7 @@ def examined(config: DataConfig, tokenizer_path: str | None = None) -> Finding:
 
 
 def _has_value(answer: str) -> bool:
-    """Read by the accuracy reward, which takes a short word for a product of its letters: here it is a word."""
+    """Read by the accuracy reward, but for a word, which it takes for a product of its letters."""
     from igrpo_mcore.rewards.accuracy import reads_as_value  # sympy takes its time
 
     word = answer.strip()

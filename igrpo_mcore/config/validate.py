@@ -163,6 +163,7 @@ def validate(config: Config) -> None:
     _above(config, 0, "run.hang_minutes")
     # below 1 tokens on which sampler and trainer agree would lose weight as well
     _at_least(config, 1, "objective.correction_cap")
+    _at_least(config, 0, "reward.greatest")
     _at_most(config, LONGEST_TIME_LIMIT_S, "reward.time_limit_s")
     _at_most(config, LARGEST_SEED, "train.seed")
 

@@ -17,6 +17,8 @@ class Problem:
     answer: str
     entry: str = ""
     """What a generated problem's own verifier wants to know of it, as JSON."""
+    pass_rate: float | None = None
+    """Share of right answers to it, 0 to 1, where the set says so (``data.pass_rate_field``)."""
 
 
 @dataclass(frozen=True)

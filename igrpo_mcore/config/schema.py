@@ -123,11 +123,38 @@ class ParallelConfig:
     the ranks itself)."""
 
 
+class Curriculum(StrEnum):
+    """The order within an epoch."""
+
+    none = "none"
+    easy_to_hard = "easy_to_hard"
+
+
+@dataclass
+class MixtureSet:
+    """A problem set beside ``data.path``; what is not given is as there."""
+
+    path: str = MISSING
+    """As ``data.path``."""
+    weight: float = 1.0
+    """As ``data.weight``."""
+    subset: str | None = None
+    """Configuration of a hub data set."""
+    split: str | None = None
+    """Split of a hub data set."""
+    problem_field: str | None = None
+    """Column that holds the problem text."""
+    answer_field: str | None = None
+    """Column that holds the reference answer."""
+
+
 @dataclass
 class DataConfig:
     path: str = MISSING
     """JSONL or Parquet file, a Hugging Face data set id, or ``reasoning_gym:TASK,TASK…`` for problems that
     reasoning-gym generates."""
+    subset: str | None = None
+    """Configuration of a hub data set, such as gsm8k's main; none takes its default."""
     split: str = "train"
     """Split of a hub data set."""
     problem_field: str = "problem"
@@ -140,8 +167,30 @@ class DataConfig:
     """Seed of generated problems."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of generated tasks, ``{task: {option: value}}``, as reasoning-gym names them."""
+    mixture: list[MixtureSet] = field(default_factory=list)
+    """Further sets to draw problems from, ``[{path: …, weight: …}, …]``; filters below hold for each set."""
+    weight: float = 1.0
+    """Share of ``data.path`` among the problems drawn, relative to the weights of ``data.mixture``."""
+    max_problem_characters: int | None = None
+    """Leave out longer problem texts."""
+    drop_long_prompts: bool = False
+    """Leave out problems whose prompt is over ``rollout.max_prompt_tokens``; otherwise one is an error."""
+    answer_pattern: str | None = None
+    """Keep problems whose answer holds a match of this regular expression (Python's)."""
+    drop_duplicates: bool = False
+    """Keep the first of problems with the same text, white space and case aside, in each set."""
+    pass_rate_field: str | None = None
+    """Column that holds the share of right answers to a problem, 0 to 1, by which model is up to you."""
+    min_pass_rate: float = 0.0
+    """Leave out harder problems; needs ``data.pass_rate_field``."""
+    max_pass_rate: float = 1.0
+    """Leave out easier problems; needs ``data.pass_rate_field``."""
+    limit: int | None = None
+    """Take the first so many problems of each set that are left after all filters but drop_long_prompts."""
+    curriculum: Curriculum = Curriculum.none
+    """easy_to_hard goes through each epoch by falling pass rate; needs ``data.pass_rate_field``."""
     shuffle: bool = True
-    """Reshuffle each epoch, by ``train.seed``."""
+    """Reshuffle each epoch, by ``train.seed``; under a curriculum, problems of equal pass rate."""
     system_prompt: str | None = None
     """System message; none sends only the problem as the user's message."""
     chat_template: str | None = None

@@ -9,8 +9,7 @@ import torch.distributed as dist
 
 from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config, Schedule, Selection
-from igrpo_mcore.data.order import ProblemOrder
-from igrpo_mcore.data.problems import load_problems
+from igrpo_mcore.data.mixture import training_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.rewards.options import greatest_reward, options_of
 from igrpo_mcore.rewards.pool import RewardPool
@@ -60,9 +59,8 @@ class Sampler:
     ) -> None:
         self.engine = engine
         self._config, self._phases = config, phases
-        self._problems = load_problems(config.data)
-        self._order = ProblemOrder(len(self._problems), config.train.seed, config.data.shuffle)
         renderer = PromptRenderer(tokenizer, config.data, config.rollout)
+        self._problems = training_problems(config.data, config.train.seed, renderer.fits)
         self._stop_token_ids = stop_token_ids(config.model.path, tokenizer)
         self.reward_options = options_of(
             config.reward,
@@ -148,7 +146,7 @@ class Sampler:
         config = self._config
         return [
             training_course(
-                self._problems[index],
+                problem,
                 step,
                 first_position + i,
                 first_position + count,
@@ -156,7 +154,7 @@ class Sampler:
                 config.train.seed,
                 self._stop_token_ids,
             )
-            for i, index in enumerate(self._order.take(drawn, count))
+            for i, problem in enumerate(self._problems.take(drawn, count))
         ]
 
     def _complete(self, step: int) -> list[PromptRollout]:

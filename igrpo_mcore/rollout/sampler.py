@@ -85,7 +85,7 @@ class Sampler:
         if self._config.run.journal:
             self.journal = Journal(
                 journal_dir(self._config.run),
-                origin_of(self._config, self._problems),
+                origin_of(self._config, self._problems.problems),
                 first_step=first_step,
                 rank=dist.get_rank(),
                 writes=self.engine.is_first_rank,

@@ -14,14 +14,8 @@ import os
 import signal
 import sys
 
-# what a process otherwise loads when it makes its first engine
-WITH_VLLM = (
-    "vllm.v1.engine.llm_engine",
-    "vllm.v1.executor.uniproc_executor",
-    "vllm.v1.worker.cpu_worker",
-    "vllm.v1.attention.backends.cpu_attn",
-    "vllm.model_executor.model_loader.default_loader",
-)
+WITH_VLLM = ("vllm.v1.engine.llm_engine", "vllm.v1.worker.cpu_worker")
+"""What a process otherwise loads when it makes its first engine."""
 BEFORE_VLLM = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",

@@ -32,6 +32,13 @@ class RankForks:
             self.servers.append(server)
         return self.servers[:count]
 
+    def end(self) -> None:
+        """Their ranks end with them."""
+        for server in self.servers:
+            server.kill()
+            server.communicate()
+        self.servers.clear()
+
 
 FORKS = RankForks()
 
@@ -75,7 +82,11 @@ def run_ranks(module: str, nproc: int, *args: object, timeout_s: float = 300.0) 
             server.stdin.write(json.dumps(mine).encode() + b"\n")
             server.stdin.flush()
             answers.register(server.stdout, selectors.EVENT_READ)
-        status = _wait_for_ranks(answers, nproc, time.monotonic() + timeout_s)
+        try:
+            status = _wait_for_ranks(answers, nproc, time.monotonic() + timeout_s)
+        except BaseException:
+            FORKS.end()  # answers of this request may be on their way
+            raise
         text = output.read()
     assert status == 0, f"{module} in {nproc} ranks ended with {status}:\n{text[-8000:]}"
     return text

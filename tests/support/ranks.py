@@ -46,6 +46,7 @@ FORKS = RankForks()
 def worker_environment() -> dict[str, str]:
     return os.environ | {
         "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",  # a rank alone takes every core, which the next test may want as well
         "TORCHDYNAMO_DISABLE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),

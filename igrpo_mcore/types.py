@@ -53,6 +53,16 @@ class Completion:
     truncated: bool
 
 
+@dataclass(frozen=True, order=True)
+class SampleKey:
+    """One completion of a run: sample ``index`` of ``stage``, for the problem at ``position`` of ``step``."""
+
+    step: int
+    stage: str
+    position: int
+    index: int
+
+
 @dataclass(frozen=True)
 class Group:
     """All completions sampled after one prompt, each with its score."""
@@ -72,13 +82,16 @@ class StageGroup:
     """What the stage ``name`` sampled for one problem.
 
     ``chosen`` is the index of the completion that conditions the next stage, None in the last one;
-    ``overflowed`` is true where that completion did not fit the next prompt's budget.
+    ``overflowed`` is true where that completion did not fit the next prompt's budget. ``censored`` counts
+    the completions that ``rollout.draft_early_exit`` ended before they could be scored; None where it
+    could end none, so that the group is an unbiased sample.
     """
 
     name: str
     group: Group
     chosen: int | None = None
     overflowed: bool = False
+    censored: int | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,14 @@ class DraftOverflow(StrEnum):
     drop = "drop"
 
 
+class Schedule(StrEnum):
+    """When the stages of a rollout are sampled; see ``igrpo_mcore.rollout.scheduler``."""
+
+    barrier = "barrier"
+    handover = "handover"
+    ahead = "ahead"
+
+
 class Aggregation(StrEnum):
     """How per-token terms become one number; see ``igrpo_mcore.objective.aggregation``."""
 
@@ -149,6 +157,31 @@ class RolloutConfig:
     """Budget of the bare prompt q, tokens; a longer one is an error."""
     max_completion_tokens: int = 4096
     """Budget of a completion, tokens."""
+    max_draft_tokens: int | None = None
+    """Budget of a draft, tokens; none takes ``max_completion_tokens``. Plain GRPO has no drafts."""
+    schedule: Schedule = Schedule.handover
+    """barrier: every prompt of an engine has its drafts before the first refinement is sampled; handover:
+    a prompt's refinements begin as soon as its own drafts are scored, which changes no seed; ahead: besides,
+    the next step's drafts are sampled beside this step's refinements, by the same weights, so that a draft
+    is one update old where it conditions (ours, docs/rollout.md)."""
+    draft_early_exit: bool = False
+    """End a prompt's other drafts once one has ``reward.greatest``; needs ``selection=best``. What is then
+    known of the drafts is censored, see ``whole_prompts``."""
+    whole_prompts: float = 0.125
+    """Share of prompts whose drafts all end by themselves under ``draft_early_exit``, drawn by seed: the
+    unbiased single-shot figures."""
+    score_steps: int = 4
+    """Decoding steps after which a completion's reward is used, so that it is computed while others are
+    sampled; one that is not there by then is waited for. The order of a rollout depends on nothing else."""
+    eager: bool = False
+    """Use a reward as soon as it is there: nothing waits, but the order in which prompts go on (and with it
+    rounding, and which draft an early exit takes) then depends on the clock."""
+    lag: int = 0
+    """Updates between the sampling of what is trained on and its update, beyond the one that follows it:
+    0 (paper) or 1, which needs ``objective.correction``."""
+    max_refills: int = 0
+    """Rounds in which problems whose trained group has no spread of accuracy (of reward, without that
+    reward) are replaced by the next ones (DAPO's dynamic sampling); 0 keeps every group."""
     max_refinement_prompt_tokens: int | None = None
     """Budget of q' (prompt with its draft), tokens; none leaves room for the longest prompt, the longest
     draft and the text of ``draft_template``, see ``refinement_prompt_budget``."""
@@ -177,7 +210,12 @@ class RolloutConfig:
         if self.max_refinement_prompt_tokens is not None:
             return self.max_refinement_prompt_tokens
         around = self.draft_template.replace("{problem}", "").replace("{draft}", "")
-        return self.max_prompt_tokens + self.max_completion_tokens + len(around.encode())
+        return self.max_prompt_tokens + self.draft_tokens + len(around.encode())
+
+    @property
+    def draft_tokens(self) -> int:
+        """Tokens that a draft may have."""
+        return self.max_draft_tokens or self.max_completion_tokens
 
     @property
     def longest_prompt(self) -> int:
@@ -201,6 +239,9 @@ class RewardConfig:
     format_style: FormatStyle = FormatStyle.paper
     """The shape that format asks for: paper (``<think>…</think><answer>…</answer>`` with any white space
     between the parts) or open_r1 (open-r1's pattern, every tag on a line of its own)."""
+    greatest: float | None = None
+    """Greatest total reward that a completion can have, for ``rollout.draft_early_exit``; none takes the sum
+    of the positive weights, as registered rewards end at 1. To be given beside a reward of your own."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int | None = None

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import fields
 
-from igrpo_mcore.config.schema import Config, Selection
+from igrpo_mcore.config.schema import Config, Correction, Schedule, Selection
 from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.errors import UserError
 
@@ -69,7 +69,9 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "train.mini_batches", "train.micro_batch_tokens", "parity.every", "reward.workers")
     _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens", "rollout.draft_rounds")
     _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
-    _at_least(config, 1, "rollout.push_bucket_bytes", "rollout.kv_cache_bytes")
+    _at_least(config, 1, "rollout.push_bucket_bytes", "rollout.kv_cache_bytes", "rollout.max_draft_tokens")
+    _at_least(config, 0, "rollout.whole_prompts", "rollout.score_steps", "rollout.lag", "rollout.max_refills")
+    _at_most(config, 1, "rollout.whole_prompts", "rollout.lag")
     _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
     _at_least(config, 0, "data.seed", "eval.temperature")
     _above(config, 0, "eval.top_p")
@@ -88,6 +90,7 @@ def validate(config: Config) -> None:
     _at_most(config, LARGEST_SEED, "train.seed")
 
     rollout, objective, train = config.rollout, config.objective, config.train
+    _check_schedule(config)
     if rollout.selection != Selection.none and rollout.num_drafts < 1:
         raise UserError(
             f"rollout.selection={rollout.selection} chooses among drafts but rollout.num_drafts=0; "
@@ -133,4 +136,38 @@ def validate(config: Config) -> None:
     if not any(config.reward.weights.values()):
         raise UserError(
             "reward.weights gives no reward a weight; set for example reward.weights.accuracy=1.0"
+        )
+
+
+def _check_schedule(config: Config) -> None:
+    """What a schedule of stages cannot be combined with."""
+    rollout, objective = config.rollout, config.objective
+    ahead = rollout.schedule == Schedule.ahead
+    if ahead and objective.draft_weight:
+        raise UserError(
+            "objective.draft_weight trains on drafts, which rollout.schedule=ahead samples one update too "
+            "early; set rollout.schedule=handover or objective.draft_weight=0"
+        )
+    if rollout.max_refills and (ahead or rollout.lag):
+        raise UserError(
+            "rollout.max_refills replaces problems of the step that is sampled, so no later one can be under "
+            "way; set rollout.schedule=handover and rollout.lag=0, or rollout.max_refills=0"
+        )
+    if rollout.lag and objective.correction == Correction.none:
+        raise UserError(
+            "rollout.lag=1 trains on samples of weights that are one update older; set "
+            "objective.correction=token or sequence to weigh them, or rollout.lag=0"
+        )
+    if not rollout.draft_early_exit:
+        return
+    if rollout.selection != Selection.best or objective.draft_weight:
+        raise UserError(
+            "rollout.draft_early_exit keeps only a best draft; it needs rollout.selection=best and "
+            "objective.draft_weight=0"
+        )
+    own = [name for name, weight in config.reward.weights.items() if ":" in name and weight > 0]
+    if config.reward.greatest is None and own:
+        raise UserError(
+            f"rollout.draft_early_exit needs to know the greatest total reward and {own[0]} says nothing of "
+            "its own; set reward.greatest"
         )

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
+from igrpo_mcore.report.censored_metrics import censored_metrics
 from igrpo_mcore.report.draft_metrics import draft_metrics, stage_names
 from igrpo_mcore.report.hacking import hacking_metrics
 from igrpo_mcore.rewards.options import RewardOptions
@@ -45,6 +46,7 @@ def rollout_metrics(
             for name, found in stages.items()
         },
         **draft_metrics(rollouts, options or RewardOptions()),
+        **censored_metrics(rollouts),
         "groups/zero_std_share": _mean(flat),
         "groups/with_gradient": float(len(flat) - sum(flat)),
         **{f"hacking/drafts_{name}": value for name, value in hacking_metrics(single_shot).items()},

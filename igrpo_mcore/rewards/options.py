@@ -26,3 +26,12 @@ def options_of(config: "RewardConfig", *, opens_thinking: bool = False) -> Rewar
     """The options that a recipe's ``reward`` section gives."""
     # plain enums: what OmegaConf hands out may be a string, and a worker imports no OmegaConf
     return RewardOptions(AccuracyFrom(config.accuracy_from), FormatStyle(config.format_style), opens_thinking)
+
+
+def greatest_reward(config: "RewardConfig") -> float | None:
+    """The greatest total that a completion can have: ``reward.greatest``, or the sum of the positive weights
+    where every such reward is registered and so ends at 1; None where it is not known."""
+    if config.greatest is not None:
+        return config.greatest
+    paying = {name: weight for name, weight in config.weights.items() if weight > 0}
+    return sum(paying.values()) if all(":" not in name for name in paying) else None

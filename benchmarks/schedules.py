@@ -23,7 +23,7 @@ from igrpo_mcore.planning.simulated_engine import SimulatedEngine, speed_of
 from igrpo_mcore.planning.workload import Lengths
 from igrpo_mcore.rollout.course import Course
 from igrpo_mcore.rollout.courses import training_course
-from igrpo_mcore.rollout.sampler import _dealt
+from igrpo_mcore.rollout.dealing import deal_courses
 from igrpo_mcore.rollout.scheduler import Scheduler
 from igrpo_mcore.types import Completion, Problem, Prompt, SampleKey, Score
 
@@ -125,7 +125,7 @@ def _replay_step(
             course.goal = len(course.stages) - 1
         work = work + begun[number + 1]
     engines = []
-    for part in _dealt(work, step.layout.engines):
+    for part in deal_courses(work, step.layout.engines):
         engine = SimulatedEngine(speed_of(step), draw)
         prompts = SimulatedPrompts(step.lengths.prompt, config.rollout.longest_prompt)
         scorer = SimulatedScorer(engine, step.efficiency.reward_s, config.reward.workers or 4)

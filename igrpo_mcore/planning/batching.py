@@ -5,7 +5,6 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-
 Group = tuple[int, int]
 
 
@@ -13,8 +12,8 @@ Group = tuple[int, int]
 class Request:
     """One completion of ``length`` tokens after a prompt of ``prompt``.
 
-    Requests of the same ``group``, (stage, prompt), have the same prompt, which lies once in the cache (prefix
-    cache). ``top`` is true where it earns the greatest reward.
+    Requests of the same ``group``, (stage, prompt), have the same prompt, which lies once in the cache
+    (prefix cache). ``top`` is true where it earns the greatest reward.
     """
 
     group: Group
@@ -54,7 +53,7 @@ def _nothing(_: Request) -> Reaction:
 
 
 class _Batch:
-    """The running sequences. ``resident`` are tokens of the cache in use, ``read`` those that a step reads."""
+    """The running sequences. ``resident`` tokens of the cache are in use, a step reads ``read``."""
 
     def __init__(self, besides: int) -> None:
         self.besides = besides

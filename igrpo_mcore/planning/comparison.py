@@ -2,29 +2,38 @@
 
 from dataclasses import dataclass
 
-from igrpo_mcore.config.schema import Schedule, Selection
+from igrpo_mcore.config.schema import Config, Schedule, Selection
 from igrpo_mcore.planning.limits import replanned
 from igrpo_mcore.planning.plan import PlannedStep
 
-GRPO = {"rollout.selection": Selection.none}
+
+def _name(schedule: Schedule, early_exit: bool) -> str:
+    return f"{schedule}, early exit" if early_exit else f"{schedule}"
+
+
+def own_schedule(config: Config) -> str:
+    """The name of a recipe's schedule among ``SCHEDULES``."""
+    return _name(config.rollout.schedule, config.rollout.draft_early_exit)
+
+
+GRPO = {"rollout.selection": Selection.none, "rollout.draft_early_exit": False}
 SCHEDULES: dict[str, dict] = {
-    "barrier": {"rollout.schedule": Schedule.barrier, "rollout.draft_early_exit": False},
-    "handover": {"rollout.schedule": Schedule.handover, "rollout.draft_early_exit": False},
-    "handover, early exit": {"rollout.schedule": Schedule.handover, "rollout.draft_early_exit": True},
-    "ahead": {"rollout.schedule": Schedule.ahead, "rollout.draft_early_exit": False},
-    "ahead, early exit": {"rollout.schedule": Schedule.ahead, "rollout.draft_early_exit": True},
+    _name(schedule, early_exit): {"rollout.schedule": schedule, "rollout.draft_early_exit": early_exit}
+    for schedule in Schedule
+    for early_exit in (False, True)
 }
+"""Changes of a recipe, by name."""
 
 
 @dataclass(frozen=True)
 class ScheduleTime:
-    """Seconds of both stages, and of a step; over those of GRPO where ``of`` says so."""
+    """Seconds of all stages of a rollout, and of a step."""
 
     name: str
     rollout: float
     step: float
 
-    def of(self, grpo: "ScheduleTime") -> tuple[float, float]:
+    def over(self, grpo: "ScheduleTime") -> tuple[float, float]:
         """(rollout, step) as multiples of GRPO's."""
         return self.rollout / grpo.rollout, self.step / grpo.step
 

@@ -68,8 +68,11 @@ def rollout_seconds(
     stages: Sequence[RolloutStage],
     efficiency: Efficiency,
 ) -> list[float]:
-    """Prefill (a prompt once for all its samples: prefix cache) and decoding, seconds by stage; stages that run
-    at the same time share a step by the number of their sequences, as ``StageClock`` of a run books them."""
+    """Prefill (a prompt once for all its samples: prefix cache) and decoding, seconds by stage.
+
+    Stages that run at the same time share a step by the number of their sequences, as a run books them
+    (``StageClock``).
+    """
     a, rollout = model.architecture, config.rollout
     prompts = -(-stages[0].prompts // layout.engines)
     room, besides = cache_tokens(a, layout.rollout_tp, engine.kv_cache)

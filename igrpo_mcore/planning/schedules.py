@@ -9,7 +9,6 @@ from igrpo_mcore.config.schema import Schedule
 from igrpo_mcore.planning.batching import Decoding, Reaction, Request, batch
 from igrpo_mcore.planning.decoding import outcomes
 
-
 _WHOLE = math.sqrt(5)  # an irrational stride, as those of decoding.py
 
 

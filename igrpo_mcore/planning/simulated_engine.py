@@ -1,19 +1,19 @@
 """A rollout engine without a model: vLLM's continuous batching in simulated seconds.
 
-It takes the calls of ``igrpo_mcore.rollout.engine.RolloutEngine`` that sample, so the code that schedules real
-rollouts can be replayed at sizes that need GPUs. Unlike ``batching``, which plans, it makes every decoding
-step, keeps its cache in blocks, prefills in chunks, and draws lengths by the seeds that it is given.
+It takes the calls of ``igrpo_mcore.rollout.engine.RolloutEngine`` that sample, so the code that schedules
+real rollouts can be replayed at sizes that need GPUs. Unlike ``batching``, which plans, it makes every
+decoding step, keeps its cache in blocks, prefills in chunks, and draws lengths by the seeds that it is given.
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from igrpo_mcore.planning.engine import cache_tokens
 from igrpo_mcore.planning.plan import PlannedStep
 from igrpo_mcore.planning.rollout_time import decode_step_seconds, prefill_seconds
-from igrpo_mcore.types import Completion
+from igrpo_mcore.types import Completion, SampleKey
 
 BLOCK_TOKENS = 16
 """Tokens of a block of vLLM's cache on a GPU."""
@@ -32,8 +32,8 @@ class EngineSpeed:
 
     ``room`` are tokens of its cache, of which a sequence takes ``besides`` beside its own; ``most`` the
     sequences that run at once; ``step_tokens`` those of one pass, prefill and decoding together.
-    ``decode_seconds`` is given running sequences and the tokens that they read; ``prefill_seconds``, on top of
-    it, tokens and the length of their prompt.
+    ``decode_seconds`` is given running sequences and the tokens that they read; ``prefill_seconds``, on top
+    of it, tokens and the length of their prompt.
     """
 
     room: int
@@ -46,7 +46,7 @@ class EngineSpeed:
 
 @dataclass
 class _Sequence:
-    key: Hashable
+    key: SampleKey
     group: int
     """The same for equal prompts."""
     prompt: int
@@ -85,7 +85,7 @@ class SimulatedEngine:
         self.clock, self.steps, self.sampled, self.preempted = 0.0, 0, 0, 0
         self._waiting: deque[_Sequence] = deque()
         self._filling: list[_Sequence] = []
-        self._decoding: dict[Hashable, _Sequence] = {}
+        self._decoding: dict[SampleKey, _Sequence] = {}
         self._ends: defaultdict[int, list[tuple[_Sequence, int]]] = defaultdict(list)
         self._free = speed.room // BLOCK_TOKENS
         self._groups: dict[tuple[int, ...], int] = {}
@@ -102,13 +102,13 @@ class SimulatedEngine:
         """Time passes, and the engine does nothing."""
         self.clock += seconds
 
-    def submit(self, key: Hashable, prompt: Sequence[int], sampling: Limit, seed: int) -> None:
+    def submit(self, key: SampleKey, prompt: Sequence[int], sampling: Limit, seed: int) -> None:
         """Queue one completion."""
         length, text = self._draw(prompt, seed, sampling.max_tokens)
         group = self._groups.setdefault(tuple(prompt), len(self._groups))
         self._waiting.append(_Sequence(key, group, len(prompt), length, text, sampling.max_tokens))
 
-    def abort(self, keys: Sequence[Hashable]) -> None:
+    def abort(self, keys: Sequence[SampleKey]) -> None:
         """End samples that were not returned yet."""
         doomed = set(keys)
         self._waiting = deque(s for s in self._waiting if s.key not in doomed)
@@ -118,7 +118,7 @@ class SimulatedEngine:
         for key in doomed & self._decoding.keys():
             self._leave(self._decoding[key])
 
-    def step(self) -> list[tuple[Hashable, Completion]]:
+    def step(self) -> list[tuple[SampleKey, Completion]]:
         """One pass: a token of everything that decodes, and as much prefill as fits beside."""
         before = self.preempted
         while self._at_block_end[self.steps % BLOCK_TOKENS] > self._free and len(self) > 1:

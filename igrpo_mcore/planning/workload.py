@@ -28,8 +28,8 @@ def assumed_lengths(config: Config) -> Lengths:
 class RolloutStage:
     """One sampling stage: ``prompts`` of ``prompt`` tokens, ``samples`` completions after each.
 
-    ``mean`` is that of lengths up to ``rollout.max_completion_tokens``, ``completion`` what is left of it where
-    they end at the stage's ``budget``.
+    ``mean`` is that of lengths up to ``rollout.max_completion_tokens``, ``completion`` what is left of it
+    where they end at the stage's ``budget``.
     """
 
     name: str

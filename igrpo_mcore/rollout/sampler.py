@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from igrpo_mcore.collective import gather_objects
@@ -14,7 +13,7 @@ from igrpo_mcore.rewards.options import greatest_reward, options_of
 from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.course import Course
 from igrpo_mcore.rollout.courses import single_shot_course, training_course
-from igrpo_mcore.rollout.dealing import deal
+from igrpo_mcore.rollout.dealing import deal_courses
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.refill import has_spread
 from igrpo_mcore.rollout.scheduler import Journal, Scheduler
@@ -141,7 +140,7 @@ class Sampler:
 
     def _run(self, courses: Sequence[Course], journal: Journal | None = None) -> dict[str, StageStats]:
         """Take all ``courses`` to their goals, each on one engine; afterwards every rank has all of them."""
-        mine = _dealt(courses, self.engine.count)[self.engine.index]
+        mine = deal_courses(courses, self.engine.count)[self.engine.index]
         with self._phases("engine"):
             stats = self._scheduler.run([courses[i] for i in mine], journal)
         with self._phases("gather"):
@@ -152,19 +151,3 @@ class Sampler:
             for i, groups in part.items():
                 courses[i].found = groups
         return over_engines([of_engine for _, of_engine in known])
-
-
-def _dealt(courses: Sequence[Course], engines: int) -> list[list[int]]:
-    """Courses by engine. Those whose drafts are known are dealt by the tokens of these, the others go round
-    from the engine that has least."""
-    known = [course for course in courses if course.found]
-    if not known:
-        return [list(range(engine, len(courses), engines)) for engine in range(engines)]
-    lengths = {id(course): _mean_length(course) for course in known}
-    unknown = fmean(lengths.values())
-    costs = [lengths.get(id(c), unknown) * (c.goal - len(c.found)) for c in courses]
-    return deal(costs, engines)
-
-
-def _mean_length(course: Course) -> float:
-    return fmean(len(c.token_ids) for c in course.found[-1].group.completions)

@@ -125,7 +125,7 @@ def _replay_step(
             course.goal = len(course.stages) - 1
         work = work + begun[number + 1]
     engines = []
-    for part in deal_courses(work, step.layout.engines):
+    for part in deal_courses(work, step.layout.engines, config):
         engine = SimulatedEngine(speed_of(step), draw)
         prompts = SimulatedPrompts(step.lengths.prompt, config.rollout.longest_prompt)
         scorer = SimulatedScorer(engine, step.efficiency.reward_s, config.reward.workers or 4)

@@ -20,6 +20,8 @@ class Selection(StrEnum):
     best = "best"
     random = "random"
     worst = "worst"
+    worst_formatted = "worst_formatted"
+    mismatched = "mismatched"
     none = "none"
 
 
@@ -44,6 +46,15 @@ class Aggregation(StrEnum):
     sequence = "sequence"
     token = "token"
     fixed_length = "fixed_length"
+
+
+class Advantage(StrEnum):
+    """What a completion's log-probs are pushed by; see ``igrpo_mcore.objective.advantages``."""
+
+    group = "group"
+    positive = "positive"
+    raw = "raw"
+    raft = "raft"
 
 
 class AdvantageStd(StrEnum):
@@ -150,7 +161,9 @@ class RolloutConfig:
     num_refinements: int = 4
     """G, completions a prompt in the last stage, which the update is taken on."""
     selection: Selection = Selection.best
-    """Which draft conditions stage 2; ``none`` is plain GRPO with the same budget N + G."""
+    """Which draft conditions stage 2: best, random, worst, worst_formatted (the worst of those that the
+    format reward calls well-formed), mismatched (the best draft of another problem of the step; see
+    ``igrpo_mcore.rollout.selection``); ``none`` is plain GRPO with the same budget N + G."""
     temperature: float = 0.7
     """Sampling temperature; the objective's log-probs are taken at the same temperature."""
     max_prompt_tokens: int = 1024
@@ -242,6 +255,9 @@ class RewardConfig:
     greatest: float | None = None
     """Greatest total reward that a completion can have, for ``rollout.draft_early_exit``; none takes the sum
     of the positive weights, as registered rewards end at 1. To be given beside a reward of your own."""
+    overlong_buffer: float = 0.0
+    """The last share of ``rollout.max_completion_tokens``, over which the reward overlong falls from 0 to -1
+    (DAPO's soft overlong punishment, 0.2 there); give it a weight too, as reward.weights.overlong=1."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int | None = None
@@ -255,6 +271,10 @@ class ObjectiveConfig(ObjectiveOptions):
     aggregation: Aggregation = Aggregation.sequence
     """sequence: mean over a sequence's tokens, then over the group (paper); token: mean over all
     tokens of the batch (DAPO); fixed_length: sum over tokens / max_completion_tokens (Dr. GRPO)."""
+    advantage: Advantage = Advantage.group
+    """group: the reward centred in its group, divided by ``advantage_std`` (GRPO, iGRPO, RGRA); positive:
+    that, with 0 in place of what is negative; raw: the reward itself (REINFORCE without a baseline); raft:
+    cross-entropy on the group's best completion, the first on a tie (asks for kind=reinforce)."""
     advantage_std: AdvantageStd = AdvantageStd.sample
     """Divisor of the centred reward: the std with n - 1 degrees of freedom (paper, section 3.1), with n,
     or none (Dr. GRPO's advantage)."""
@@ -265,6 +285,10 @@ class ObjectiveConfig(ObjectiveOptions):
     """C of the truncated weights, at least 1 (verl's default, 2)."""
     draft_weight: float = 0.0
     """Weight of the GRPO loss of the earlier stages' groups, an extension of ours (0 is the paper)."""
+    original_prompt_weight: float = 0.0
+    """Weight of a second loss on the refinements, taken under the original prompt q with the mean reward of
+    the first stage's drafts as baseline, after RLTF-SD (arXiv 2602.02482); an extension of ours (0 is the
+    paper). See ``igrpo_mcore.objective.original_prompt``."""
 
     def at(self, temperature: float) -> Objective:
         """What the kernels compute, for samples of this temperature."""

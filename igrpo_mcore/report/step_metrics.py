@@ -34,7 +34,7 @@ def step_metrics(
     sampling = samples.stats
     return {
         "time/unix": time.time(),
-        **rollout_metrics(samples.rollouts, options),
+        **rollout_metrics(samples.rollouts, options, config.objective),
         **({"groups/refilled": float(samples.refilled)} if config.rollout.max_refills else {}),
         "policy/loss": fmean(u.loss for u in updates),
         "policy/entropy": means["entropy"],

@@ -34,7 +34,9 @@ class Course:
     """``problem`` at ``position`` of ``step``, its stages to come and those that are ``found``.
 
     A scheduler takes it to ``goal`` stages: all, or all but the last where the last is left to the next
-    step. ``choice_seeds`` are those of the choice after each stage. ``whole`` exempts it from an early exit.
+    step. ``choice_seeds`` are those of the choice after each stage, ``source`` the position whose choice
+    conditions this problem's next stage (its own, but for ``selection=mismatched``). ``whole`` exempts it
+    from an early exit.
     """
 
     problem: Problem
@@ -43,6 +45,7 @@ class Course:
     stages: Sequence[StagePlan]
     choice_seeds: Sequence[int]
     goal: int
+    source: int
     whole: bool = True
     found: list[StageGroup] = field(default_factory=list)
 
@@ -50,6 +53,8 @@ class Course:
     prompt: Prompt | None = None
     completions: dict[int, Completion] = field(default_factory=dict)
     scores: dict[int, Score] = field(default_factory=dict)
+    chosen: StageGroup | None = None
+    """The present stage with its choice, where the next one's prompt still waits for ``source``."""
 
     @property
     def stage(self) -> StagePlan:
@@ -83,10 +88,8 @@ class Course:
         if self.prompt is None:
             self.prompt = renderer.first(self.problem)
             if self.found:
-                before = self.found[-1]
-                assert before.chosen is not None
-                self.prompt, _ = renderer.second(self.problem, before.group.completions[before.chosen])
-        self.completions, self.scores = {}, {}
+                self.prompt, _ = renderer.second(self.problem, self.found[-1].given[0])
+        self.completions, self.scores, self.chosen = {}, {}, None
         return self.prompt
 
     def end_stage(self, group: StageGroup, next_prompt: Prompt | None = None) -> None:

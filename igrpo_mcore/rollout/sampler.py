@@ -58,7 +58,11 @@ class Sampler:
         self._order = ProblemOrder(len(self._problems), config.train.seed, config.data.shuffle)
         renderer = PromptRenderer(tokenizer, config.data, config.rollout)
         self._stop_token_ids = stop_token_ids(config.model.path, tokenizer)
-        self.reward_options = options_of(config.reward, opens_thinking=renderer.opens_thinking)
+        self.reward_options = options_of(
+            config.reward,
+            opens_thinking=renderer.opens_thinking,
+            max_completion_tokens=config.rollout.max_completion_tokens,
+        )
         self._rewards = RewardPool(config.reward, self.reward_options) if engine.is_first_rank else None
         self._scheduler = Scheduler(
             engine,
@@ -128,6 +132,7 @@ class Sampler:
                 self._problems[index],
                 step,
                 first_position + i,
+                first_position + count,
                 config.rollout,
                 config.train.seed,
                 self._stop_token_ids,
@@ -140,7 +145,7 @@ class Sampler:
 
     def _run(self, courses: Sequence[Course], journal: Journal | None = None) -> dict[str, StageStats]:
         """Take all ``courses`` to their goals, each on one engine; afterwards every rank has all of them."""
-        mine = deal_courses(courses, self.engine.count)[self.engine.index]
+        mine = deal_courses(courses, self.engine.count, self._config)[self.engine.index]
         with self._phases("engine"):
             stats = self._scheduler.run([courses[i] for i in mine], journal)
         with self._phases("gather"):

@@ -11,12 +11,13 @@ if it must (``eager``: whenever it is there, by a broadcast each step).
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from igrpo_mcore.config.schema import RolloutConfig, Schedule
 from igrpo_mcore.rollout.course import Course, Renderer
 from igrpo_mcore.rollout.engine import RolloutEngine
-from igrpo_mcore.rollout.selection import select_draft
+from igrpo_mcore.rollout.selection import choose
 from igrpo_mcore.rollout.stage_stats import StageClock, StageStats
 from igrpo_mcore.types import Completion, Group, Problem, SampleKey, Score, StageGroup
 
@@ -205,14 +206,26 @@ class Scheduler:
             return
         if chosen is None:
             seed = course.choice_seeds[len(course.found)]
-            chosen = members[select_draft(self._options.selection, group.rewards, seed)]
+            chosen = members[choose(self._options.selection, group, seed)]
             if self._journal:
                 self._journal.keep_choice(course.step, stage.name, course.position, chosen, members)
-        place = members.index(chosen)
-        prompt, overflowed = self._renderer.second(course.problem, group.completions[place])
         exempt = self._greatest is None or course.whole
         censored = None if exempt else stage.sampling.num_samples - len(members)
-        course.end_stage(StageGroup(stage.name, group, place, overflowed, censored), prompt)
+        course.chosen = StageGroup(stage.name, group, members.index(chosen), censored=censored)
+        waiting = [c for c in self._courses.values() if (c.step, c.source) == (course.step, course.position)]
+        for other in dict.fromkeys([course.position, *(c.position for c in waiting)]):
+            self._hand_over(self._courses[course.step, other])
+
+    def _hand_over(self, course: Course) -> None:
+        """Give the course its next prompt, once its own stage and that of its source have their choices."""
+        own, source, place = course.chosen, self._courses[course.step, course.source], len(course.found)
+        theirs = source.found[place] if len(source.found) > place else source.chosen
+        if own is None or theirs is None:
+            return
+        prompt, overflowed = self._renderer.second(course.problem, theirs.choice[0])
+        foreign = None if source is course else theirs.choice
+        course.chosen = None
+        course.end_stage(replace(own, overflowed=overflowed, foreign=foreign), prompt)
         if not course.at_goal:
             self._go_on(course)
 

@@ -10,6 +10,7 @@ from igrpo_mcore.rollout.courses import training_course
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.scheduler import Scheduler
 from igrpo_mcore.rollout.seeds import derive_seed
+from igrpo_mcore.rollout.selection import dealt
 from igrpo_mcore.types import Problem, PromptRollout, SampleKey, Score
 from tests.support.simulated import AppendingRenderer, LateScorer, SeededEngine
 
@@ -19,7 +20,7 @@ SCHEDULES = [Schedule.barrier, Schedule.handover]
 
 
 def courses_of(rollout: RolloutConfig, positions: Sequence[int] = range(6), seed: int = 7, step: int = 3):
-    return [training_course(PROBLEMS[i], step, i, rollout, seed, STOP) for i in positions]
+    return [training_course(PROBLEMS[i], step, i, 6, rollout, seed, STOP) for i in positions]
 
 
 def run(
@@ -114,10 +115,27 @@ def test_result_does_not_depend_on_the_spread_over_engines(selection: Selection)
     whole, *_ = run(selection)
     spread: dict[int, PromptRollout] = {}
     for engine_index in range(2):
-        positions = list(range(engine_index, 6, 2))
+        positions = dealt(selection, 6, 2, engine_index)
         part, *_ = run(selection, positions)
         spread |= dict(zip(positions, part, strict=True))
     assert [spread[i] for i in range(6)] == whole
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_mismatched_refinements_are_drawn_under_the_best_draft_of_the_other_problem(schedule: Schedule):
+    rollouts, *_ = run(Selection.mismatched, rounds=2, schedule=schedule)
+    renderer = AppendingRenderer()
+    for i, rollout in enumerate(rollouts):
+        other = rollouts[i + 1 if i % 2 == 0 else i - 1]
+        for before, after, theirs in zip(rollout.stages, rollout.stages[1:], other.stages, strict=False):
+            assert theirs.chosen == theirs.group.rewards.index(max(theirs.group.rewards))
+            draft = theirs.group.completions[theirs.chosen]
+            assert before.foreign == (draft, theirs.group.scores[theirs.chosen]) == before.given
+            assert before.chosen == before.group.rewards.index(max(before.group.rewards))
+            expected, overflowed = renderer.second(PROBLEMS[i], draft)
+            assert (after.group.prompt, before.overflowed) == (expected, overflowed)
+        assert rollout.stages[-1].foreign is None
+    assert rollouts[0].stages[0].group == run(Selection.best)[0][0].stages[0].group
 
 
 def test_the_schedule_changes_when_and_not_what_is_sampled():

@@ -42,7 +42,8 @@ class ExportType(StrEnum):
 
 Recipe = Annotated[Path, typer.Argument(help="YAML file of options, see recipes/.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Options as key=value, for example train.steps=10.")
+    list[str] | None,
+    typer.Argument(help="Options as key=value, for example train.steps=10; or a further recipe."),
 ]
 
 

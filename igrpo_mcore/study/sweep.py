@@ -56,7 +56,7 @@ def run_sweep(
         raise UserError(f"--jobs {at_a_time} must be at least 1")
     sweep = read_sweep(file)
     folder = root / (name or file.stem)
-    every = runs_of(sweep, folder, file.parent / sweep.recipe, tuple(overrides))
+    every = runs_of(sweep, folder, file.parent, tuple(overrides))
     runs = [run for run in every if only is None or fnmatch.fnmatch(run.name, only)]
     if not runs:
         raise UserError(

@@ -22,7 +22,7 @@ class SweepFile:
     recipe: str = MISSING
     """Recipe of every run, relative to this file."""
     options: list[str] = field(default_factory=list)
-    """``key=value`` options over the recipe in every run."""
+    """``key=value`` options, or recipes relative to this file, over the recipe in every run."""
     variants: dict[str, list[str]] = field(default_factory=dict)
     """Options of each variant by its name; the first is the baseline that the others are compared with."""
     grid: dict[str, Any] = field(default_factory=dict)

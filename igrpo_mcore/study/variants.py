@@ -1,6 +1,7 @@
 """From a sweep's file to its runs, every one resolved and checked before any starts."""
 
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from igrpo_mcore.config.load import load_config
+from igrpo_mcore.config.load import is_recipe, load_config
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.study.options import flat_options, without_seed
@@ -49,8 +50,9 @@ class SweepRun:
         return [str(self.recipe), *self.variant.options, *own]
 
 
-def variants_of(sweep: SweepFile, more: tuple[str, ...] = ()) -> list[Variant]:
-    """Every variant at every point of the grid, in the file's order; ``more`` options come last.
+def variants_of(sweep: SweepFile, beside: Path, more: tuple[str, ...] = ()) -> list[Variant]:
+    """Every variant at every point of the grid, in the file's order; ``more`` options come last. Recipes
+    among the options are found from the folder ``beside``, that of the sweep's file.
 
     Raises:
         UserError: a name that is no folder's name, two equal names, an option that the sweep gives itself.
@@ -62,7 +64,8 @@ def variants_of(sweep: SweepFile, more: tuple[str, ...] = ()) -> list[Variant]:
             parts = [part for part in (name, *(point for point, _ in points)) if part]
             chosen = itertools.chain.from_iterable(options for _, options in points)
             full = "-".join(parts) or Path(sweep.recipe).stem
-            variants.append(Variant(full, (*sweep.options, *options, *chosen, *more)))
+            own = (located(option, beside) for option in (*sweep.options, *options, *chosen))
+            variants.append(Variant(full, (*own, *more)))
     for variant in variants:
         if not _NAME.fullmatch(variant.name):
             raise UserError(
@@ -81,17 +84,19 @@ def variants_of(sweep: SweepFile, more: tuple[str, ...] = ()) -> list[Variant]:
     return variants
 
 
-def runs_of(sweep: SweepFile, folder: Path, recipe: Path, more: tuple[str, ...] = ()) -> list[SweepRun]:
+def runs_of(sweep: SweepFile, folder: Path, beside: Path, more: tuple[str, ...] = ()) -> list[SweepRun]:
     """All runs, the first seed of every variant first, so that a sweep cut short is balanced.
 
     Args:
         folder: of the sweep, ``runs/SWEEP``.
+        beside: that of the sweep's file.
 
     Raises:
         UserError: a wrong option of any variant, two variants with equal options.
     """
     runs = []
-    variants = variants_of(sweep, more)
+    variants = variants_of(sweep, beside, more)
+    recipe = Path(located(sweep.recipe, beside))
     for variant in variants:
         try:
             configs = [load_config(recipe, [*variant.options, f"train.seed={seed}"]) for seed in sweep.seeds]
@@ -104,6 +109,11 @@ def runs_of(sweep: SweepFile, folder: Path, recipe: Path, more: tuple[str, ...] 
             runs.append(run)
     _check_distinct(runs)
     return sorted(runs, key=lambda run: sweep.seeds.index(run.seed))
+
+
+def located(option: str, beside: Path) -> str:
+    """A recipe's path as the command line takes it; other options as they are."""
+    return os.path.normpath(beside / option) if is_recipe(option) else option
 
 
 def _check_distinct(runs: list[SweepRun]) -> None:

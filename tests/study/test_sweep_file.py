@@ -30,7 +30,7 @@ def write(tmp_path: Path):
 
 def runs(path: Path, *more: str):
     sweep = read_sweep(path)
-    return runs_of(sweep, Path("runs/s"), path.parent / sweep.recipe, more)
+    return runs_of(sweep, Path("runs/s"), path.parent, more)
 
 
 def test_every_variant_point_and_seed_is_a_run_and_seeds_come_in_turn(write):
@@ -53,6 +53,15 @@ def test_every_variant_point_and_seed_is_a_run_and_seeds_come_in_turn(write):
 def test_options_in_order_and_more_of_them_last(write):
     made = runs(write(TWO + "options: [train.steps=8, optimizer.lr=1e-3]\n"), "train.steps=9")
     assert {(run.config.train.steps, run.config.optimizer.lr) for run in made} == {(9, 1e-3)}
+
+
+def test_recipes_among_the_options_lie_beside_the_sweep(write, tmp_path):
+    (tmp_path / "more.yaml").write_text("train: {steps: 7}\n")
+    made = runs(
+        write("recipe: r.yaml\nvariants: {a: [train.steps=6, ./more.yaml], b: [more.yaml, train.steps=6]}")
+    )
+    assert [run.config.train.steps for run in made] == [7, 6]
+    assert made[0].arguments[:3] == [str(tmp_path / "r.yaml"), "train.steps=6", str(tmp_path / "more.yaml")]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +116,9 @@ def test_budgets_are_those_of_both_stages(write):
     with pytest.raises(UserError, match=r"different numbers of completions \(grpo-steps5 80, grpo-steps6 96"):
         budget_note(wider, must_be_equal=True)
     assert "best-steps6 96" in budget_note(wider, must_be_equal=False)
+    refilled = runs(write(TWO.replace("best: []", "best: [rollout.max_refills=2]")))
+    with pytest.raises(UserError, match=r"max_refills lets best sample more"):
+        budget_note(refilled, must_be_equal=True)
 
 
 STUDIES = sorted((ROOT / "recipes/studies").glob("*.yaml"))
@@ -116,8 +128,8 @@ STUDIES = sorted((ROOT / "recipes/studies").glob("*.yaml"))
 def test_the_studies_resolve_to_equal_budgets(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     sweep = read_sweep(path)
-    made = runs_of(sweep, Path("runs/s"), path.parent / sweep.recipe)
-    assert len(made) == len(variants_of(sweep)) * len(sweep.seeds)
+    made = runs_of(sweep, Path("runs/s"), path.parent)
+    assert len(made) == len(variants_of(sweep, path.parent)) * len(sweep.seeds)
     assert sweep.equal_budget
     assert budget_note(made, must_be_equal=True)
     for run in made:

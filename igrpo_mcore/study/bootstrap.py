@@ -35,7 +35,8 @@ def estimate(by_seed: Sequence[float] | Sequence[Sequence[float]], seed: int = 0
 
     Returns:
         None of nothing; no interval of a single value. With few seeds the interval is too narrow: three
-        values have 10 different draws, and it covers the mean less often than 95 % (docs/study.md).
+        values have 10 different draws, and it covers a normal mean in 75 % of cases, that of five in 84 %,
+        of ten in 90 % (docs/study.md).
     """
     values = np.asarray(by_seed, dtype=float)
     if not values.size:

@@ -15,28 +15,25 @@ DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
 
 @dataclass(frozen=True)
 class Overlay:
-    """One chart of the page; ``share`` fixes the axis to 0…1."""
+    """One chart of the page."""
 
     title: str
     metric: str
     unit: str = ""
-    share: bool = False
 
 
 OVERLAYS = (
-    Overlay("Single-shot accuracy while training", "drafts/accuracy", share=True),
-    Overlay("Held-out accuracy", "eval/accuracy", share=True),
+    Overlay("Single-shot accuracy while training", "drafts/accuracy"),
+    Overlay("Held-out accuracy", "eval/accuracy"),
     Overlay("Single-shot reward", "drafts/reward_mean"),
     Overlay("Reward of the trained group", "refinements/reward_mean"),
     Overlay("Entropy", "policy/entropy", unit="nats"),
-    Overlay("Groups without a gradient", "groups/zero_std_share", share=True),
-    Overlay("Refinements that repeat their draft's text", "refinements/repeat_text", share=True),
-    Overlay("Accuracy given a wrong draft", "refinements/accuracy_given_wrong_draft", share=True),
+    Overlay("Groups without a gradient", "groups/zero_std_share"),
+    Overlay("Refinements that repeat their draft's text", "refinements/repeat_text"),
+    Overlay("Accuracy given a wrong draft", "refinements/accuracy_given_wrong_draft"),
     Overlay("Completion length", "drafts/length_mean", unit="tokens"),
-    Overlay(
-        "Hint of hacking: rewarded texts with the expression", "hacking/drafts_expression_share", share=True
-    ),
-    Overlay("Distinct texts in a group", "hacking/drafts_distinct_texts", share=True),
+    Overlay("Hint of hacking: rewarded texts with the expression", "hacking/drafts_expression_share"),
+    Overlay("Distinct texts in a group", "hacking/drafts_distinct_texts"),
     Overlay("Clip fraction", "policy/clip_fraction"),
     Overlay("KL", "policy/kl", unit="nats"),
     Overlay("Gradient norm", "policy/grad_norm"),
@@ -52,8 +49,6 @@ def overlay(chart: Overlay, groups: Sequence[RunGroup]) -> str | None:
     figure, axes = blank()
     for i, curve in drawn:
         _draw(axes, curve, groups[i].name, i)
-    if chart.share:
-        axes.set_ylim(-0.03, 1.03)
     if len(groups) <= 6:
         axes.legend(loc="best", frameon=False, fontsize=8, labelcolor=INK)
     return as_svg(figure, axes, chart.unit)

@@ -19,7 +19,9 @@ def right_by_problem(run_dir: Path, step: int) -> dict[str, float]:
     """Share of right completions of each problem by its id; empty where that step was not evaluated."""
     figures = evaluation_file(run_dir, step)
     path = figures.with_suffix(".jsonl")
-    if not (figures.is_file() and path.is_file()):  # the figures come last: until then problems may be missing
+    if not (
+        figures.is_file() and path.is_file()
+    ):  # the figures come last: until then problems may be missing
         return {}
     shares = {}
     for line in path.read_text(encoding="utf-8").splitlines():

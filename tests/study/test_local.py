@@ -179,3 +179,15 @@ def test_progress_elsewhere_than_on_a_terminal_and_the_table(tmp_path):
         Console(file=file, width=200).print(table(runs.entries))
     assert "1/3" in (tmp_path / "table").read_text()
     assert "0.250 → 0.250" in (tmp_path / "table").read_text()
+
+
+def test_a_terminal_shows_the_table_while_it_goes_on(tmp_path):
+    file = (tmp_path / "said").open("w")
+    with SweepProgress(Console(file=file, width=200, force_terminal=True)) as progress:
+        runs = LocalRuns([job(tmp_path, "a", "exit 0"), job(tmp_path, "b", "exit 3")], 1, progress.show)
+        progress.watch(runs.entries)
+        runs.run()
+    file.close()
+    said = (tmp_path / "said").read_text()
+    assert said.index("running") < said.index("done") < said.index("failed")
+    assert said.index("waiting") < said.index("done")

@@ -32,7 +32,7 @@ class Outcome(StrEnum):
     elsewhere = "runs elsewhere"
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """A job with what became of it; ``seconds`` since it began, ``why`` it failed."""
 

@@ -1,6 +1,7 @@
 """What a sweep says while it goes on: a table on a terminal, a line a change elsewhere."""
 
 import datetime
+import time
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -12,6 +13,9 @@ from igrpo_mcore.report.records import read_metrics
 from igrpo_mcore.report.summary import summarize
 from igrpo_mcore.study.local import Entry, Outcome
 
+SHOWN_DONE, SHOWN_WAITING = 5, 3
+"""Rows of a terminal's table for the last jobs done and the next ones."""
+REDRAW_S = 2.0
 STYLES = {Outcome.done: "green", Outcome.failed: "red", Outcome.running: "bold", Outcome.stopped: "yellow"}
 
 
@@ -22,6 +26,7 @@ class SweepProgress:
         self._console = console or Console(highlight=False)
         self._live: Live | None = None
         self._entries: Sequence[Entry] = ()
+        self._drawn = -REDRAW_S
 
     def __enter__(self) -> "SweepProgress":
         if self._console.is_terminal:
@@ -40,7 +45,10 @@ class SweepProgress:
     def show(self, changed: Entry | None) -> None:
         """Draw the table again, or print the line of the job whose outcome changed."""
         if self._live:
-            self._live.update(table(self._entries), refresh=True)
+            now = time.monotonic()
+            if changed is not None or now - self._drawn >= REDRAW_S:
+                self._drawn = now
+                self._live.update(table(self._entries), refresh=True)
         elif changed is not None:
             done = sum(entry.outcome == Outcome.done for entry in self._entries)
             line = f"[{done}/{len(self._entries)}] {changed.job.name}: {changed.outcome}"
@@ -50,11 +58,17 @@ class SweepProgress:
 
 
 def table(entries: Sequence[Entry]) -> Table:
-    """A row a job: outcome, steps, single-shot reward of the first and the last fifth, time."""
-    shown = Table(box=None)
+    """A row a job: outcome, steps, single-shot reward of the first and the last fifth, time. Of those done
+    and of those that wait only the nearest ones."""
+    by_outcome = {o: [entry for entry in entries if entry.outcome == o] for o in Outcome}
+    left_out = [*by_outcome[Outcome.done][:-SHOWN_DONE], *by_outcome[Outcome.waiting][SHOWN_WAITING:]]
+    counts = ", ".join(f"{len(found)} {outcome}" for outcome, found in by_outcome.items() if found)
+    shown = Table(box=None, title=counts, title_justify="left", title_style="bold")
     for name in ("run", "", "steps", "single-shot reward", "time"):
         shown.add_column(name, justify="left" if name in ("run", "") else "right")
     for entry in entries:
+        if entry in left_out:
+            continue
         records = read_metrics(entry.job.folder) if entry.outcome != Outcome.waiting else []
         summary = summarize(records)
         drafts = f"{number(summary.drafts.first, '.3f')} → {number(summary.drafts.last, '.3f')}"

@@ -15,7 +15,7 @@ from rich.console import Console
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.study import local
 from igrpo_mcore.study.jobs import Job, jobs_of
-from igrpo_mcore.study.local import LocalRuns, Outcome
+from igrpo_mcore.study.local import Entry, LocalRuns, Outcome
 from igrpo_mcore.study.progress import SweepProgress, table
 from igrpo_mcore.study.state import State, state_of
 from igrpo_mcore.study.sweep_file import SweepFile
@@ -189,5 +189,19 @@ def test_a_terminal_shows_the_table_while_it_goes_on(tmp_path):
         runs.run()
     file.close()
     said = (tmp_path / "said").read_text()
-    assert said.index("running") < said.index("done") < said.index("failed")
-    assert said.index("waiting") < said.index("done")
+    assert (
+        said.index("1 waiting, 1 running") < said.index("1 running, 1 done") < said.index("1 done, 1 failed")
+    )
+
+
+def test_a_long_sweep_fits_a_terminal(tmp_path):
+    entries = [Entry(job(tmp_path, f"run{number}", "")) for number in range(100)]
+    for entry in entries[:40]:
+        entry.outcome = Outcome.done
+    entries[40].outcome = Outcome.failed
+    file = (tmp_path / "said").open("w")
+    Console(file=file, width=200).print(table(entries))
+    file.close()
+    said = (tmp_path / "said").read_text()
+    assert "59 waiting, 40 done, 1 failed" in said
+    assert [line.split()[0] for line in said.splitlines()[2:]] == [f"run{number}" for number in range(35, 44)]

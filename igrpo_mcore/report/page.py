@@ -55,7 +55,7 @@ def write_report(run_dir: Path) -> Path:
     page = run_dir / PAGE_FILE
     try:
         drawn = page.with_name(f".{PAGE_FILE}.{os.getpid()}")
-        drawn.write_text(template.render(_content(run_dir)), encoding="utf-8")
+        drawn.write_text(template.render(_content(run_dir)), encoding="utf-8", errors="replace")
         drawn.replace(page)  # whole or not at all: a reader may have it open while the run goes on
     except OSError as error:
         raise cannot_write(page, error) from error

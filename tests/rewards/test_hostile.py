@@ -83,9 +83,9 @@ def test_a_bomb_as_the_reference_pays_nothing_else(name: str):
 
 
 FRAGMENTS = [
-    *"0123456789", *"xyabei_^+-*/=<>,;:.!?%|&$()[]{}`", *"×√π²½−≈∅５", "\u202e", "\u0301", " ", "\n", "$$", "**",
-    "12", "1.5", ".5", "1e9", "1e999", "pi", "is", " and ", " or ", "the answer is ", "not ", "about ", "#### ",
-    "<answer>", "</answer>", "<think>", "</think>",
+    *"0123456789", *"xyabei_^+-*/=<>,;:.!?%|&$()[]{}`", *"×√π²½−≈∅５", "\u202e", "\u0301", " ", "\n", "$$",
+    "**", "12", "1.5", ".5", "1e9", "1e999", "pi", "is", " and ", " or ", "the answer is ", "not ", "about ",
+    "#### ", "<answer>", "</answer>", "<think>", "</think>",
     r"\frac", r"\frac{1}{2}", r"\sqrt", r"\sqrt[3]", r"\cdot", r"\times", r"\pm", r"\le", r"\cup",
     r"\infty", r"\pi", r"\left(", r"\right)", r"\{", r"\}", r"\\", r"\text{", r"\text{ cm}", r"\boxed{",
     r"\begin{pmatrix}", r"\end{pmatrix}", r"\log_", r"\sin", r"\ln", r"\exp", r"\circ", r"\in", r"\mathbb{R}",

@@ -69,8 +69,9 @@ def write_page(page: Path, template: str, content: Mapping[str, Any], *folders: 
     environment.filters["cut"] = _cut
     try:
         drawn = page.with_name(f".{page.name}.{os.getpid()}")
-        drawn.write_text(environment.get_template(template).render(content), encoding="utf-8")
-        drawn.replace(page)  # a reader may have it open while the run goes on
+        text = environment.get_template(template).render(content)
+        drawn.write_text(text, encoding="utf-8", errors="replace")
+        drawn.replace(page)  # whole or not at all: a reader may have it open while the run goes on
     except OSError as error:
         raise cannot_write(page, error) from error
 

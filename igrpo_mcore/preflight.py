@@ -16,8 +16,9 @@ from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.policy.architecture import check_layout, check_targets, check_window, load_hf_config
 from igrpo_mcore.report.mlflow_sink import check_mlflow
 from igrpo_mcore.report.wandb_sink import check_wandb
+from igrpo_mcore.rewards.judge import check_judge
 from igrpo_mcore.rewards.options import options_of
-from igrpo_mcore.rewards.registry import load_reward
+from igrpo_mcore.rewards.registry import JUDGE, load_reward
 from igrpo_mcore.rollout.limits import check_engine
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, checkpoint_bytes
 from igrpo_mcore.run.folder import check_run_folder, checkpoints_dir, run_dir
@@ -77,7 +78,10 @@ def checks(
 
     def rewards() -> str:
         for name in config.reward.weights:
-            load_reward(name)
+            if name != JUDGE:
+                load_reward(name)
+        if JUDGE in config.reward.weights and config.reward.judge.check:
+            check_judge(config.reward.judge)
         if config.reward.weights.get("reasoning_gym"):
             from igrpo_mcore.rewards.reasoning_gym import check_verifiers
 
@@ -166,6 +170,4 @@ def check_steps_left(config: Config) -> None:
 
 def steps_done(config: Config) -> int:
     """Steps of the run's newest checkpoint, 0 where there is none."""
-    folder = CheckpointFolder(checkpoints_dir(config.run))
-    latest = folder.latest()
-    return folder.read(latest)[0].step if latest else 0
+    return CheckpointFolder(checkpoints_dir(config.run)).last_step()

@@ -12,6 +12,7 @@ from igrpo_kernels import Objective, ObjectiveOptions
 from omegaconf import MISSING
 
 from igrpo_mcore.config.reward_choices import AccuracyFrom, FormatStyle
+from igrpo_mcore.config.reward_options import JudgeConfig, RewardLimits
 
 
 class Selection(StrEnum):
@@ -329,6 +330,8 @@ class RewardConfig:
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int | None = None
     """Worker processes a rollout engine; none takes the machine's cores divided by its ranks, 1 to 4."""
+    limits: RewardLimits = field(default_factory=RewardLimits)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
 
 
 @dataclass
@@ -400,6 +403,10 @@ class TrainConfig:
     """Token budget of a packed micro-batch on one data-parallel rank; a longer sequence gets a
     micro-batch of its own."""
 
+    max_skipped_updates: int = 0
+    """Updates in a row that may be skipped because loss or gradient is not finite; one more ends the run. 0
+    ends it at the first: a run in which that happens is seldom worth its GPUs unseen."""
+
     @property
     def updates_per_step(self) -> int:
         """Optimizer updates that a step makes of its samples."""
@@ -440,6 +447,9 @@ class CheckpointConfig:
     """Steps between checkpoints; 0 writes one only at the end and when the job is asked to stop."""
     keep: int = 2
     """Newest checkpoints that are kept."""
+    asynchronous: bool = True
+    """Write in the background: training waits only for a copy of the state in host memory. The last one, and
+    the one of a request to stop, are waited for."""
     resume: Resume = Resume.auto
     """auto: a run whose folder exists goes on from its newest checkpoint (from step 1 where it has
     none yet); never: such a folder is refused."""
@@ -457,6 +467,9 @@ class RunConfig:
     """Weights & Biases project; none does not log there."""
     mlflow_experiment: str | None = None
     """MLflow experiment (the extra ``mlflow``); none does not log there."""
+    journal: bool = True
+    """Keep completions and their rewards in the run's folder ``journal`` until a checkpoint has their step:
+    a run that was killed goes on with them. About 12 bytes a token."""
     samples_per_step: int = 2
     """Prompts a step written to samples.jsonl with drafts and refinements."""
     profile_steps: list[int] = field(default_factory=list)

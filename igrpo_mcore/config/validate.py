@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 
+from igrpo_mcore.config.reward_checks import check_rewards
 from igrpo_mcore.config.schema import (
     Advantage,
     AdvantageStd,
@@ -164,7 +165,7 @@ def validate(config: Config) -> None:
     _above(config, 0, "eval.top_p")
     _at_most(config, 1, "eval.top_p", "reward.overlong_buffer", "data.max_pass_rate")
     _at_most(config, LARGEST_SEED, "data.seed")
-    _at_least(config, 0, "checkpoint.every")
+    _at_least(config, 0, "checkpoint.every", "train.max_skipped_updates")
     _at_least(config, 0, "rollout.num_drafts", "objective.draft_weight", "train.seed")
     _at_least(config, 0, "objective.original_prompt_weight", "reward.overlong_buffer")
     _at_least(config, 0, "optimizer.weight_decay", "optimizer.warmup_ratio", "run.samples_per_step")
@@ -177,6 +178,7 @@ def validate(config: Config) -> None:
     _at_least(config, 0, "reward.greatest")
     _at_most(config, LONGEST_TIME_LIMIT_S, "reward.time_limit_s")
     _at_most(config, LARGEST_SEED, "train.seed")
+    check_rewards(config.reward)
 
     rollout, objective, train = config.rollout, config.objective, config.train
     _check_schedule(config)

@@ -24,6 +24,11 @@ class Mixture:
         self._shares = [weight / sum(weights) for weight in weights]
         self._position, self._drawn = 0, [0] * len(sets)
 
+    @property
+    def problems(self) -> list[Problem]:
+        """Every problem, set by set."""
+        return [problem for problems in self._sets for problem in problems]
+
     def take(self, start: int, count: int) -> list[Problem]:
         """The ``count`` problems from position ``start`` (from 0) on."""
         if start < self._position:

@@ -47,7 +47,8 @@ class UpdateStats:
     """One optimizer update.
 
     ``tokens`` are of the sequences that carry a gradient, ``batch_tokens`` of all; ``metrics`` are means
-    over the response tokens of the former (0 where there are none). ``flops`` are of all ranks.
+    over the response tokens of the former (0 where there are none). ``flops`` are of all ranks. ``skipped``:
+    loss or gradient were not finite, and nothing was changed.
     """
 
     loss: float
@@ -58,6 +59,7 @@ class UpdateStats:
     head_rows: int
     flops: int
     metrics: dict[str, float]
+    skipped: bool = False
 
 
 def carries_gradient(sequence: TrainingSequence, objective: Objective) -> bool:
@@ -101,6 +103,7 @@ class Policy:
         self._offload = OptimizerOffload(self._optimizer, self._ddp)
         self._schedule = build_schedule(self._optimizer, config.optimizer, updates)
         self.updates = 0
+        self._skipped_in_a_row = 0
         self._tp_group = mpu.get_tensor_model_parallel_group()
         self._dp_group = mpu.get_data_parallel_group()
         self._last_stage = mpu.is_pipeline_last_stage(ignore_virtual=True)
@@ -199,8 +202,11 @@ class Policy:
         changes neither loss nor gradient. Where that is all of them the step is taken with a gradient
         of 0: moments decay, and the schedule and ``updates`` go on.
 
+        Where the loss or the gradient norm is not finite no step is taken: weights, optimizer, schedule and
+        ``updates`` are as before the call.
+
         Raises:
-            UserError: the gradient norm is not finite; weights and optimizer are as before the call.
+            UserError: that happened more than ``train.max_skipped_updates`` times in a row.
         """
         loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs, importance)
         tokens, pairs, head_rows = (int(metrics.pop(name)) for name in COUNTS)
@@ -208,14 +214,14 @@ class Policy:
             # Megatron steps on a NaN norm, so it is looked at first; preparing twice changes nothing
             self._optimizer.prepare_grads()
             grad_norm = float(self._optimizer.get_grad_norm())
-            if not math.isfinite(grad_norm):
-                raise UserError(
-                    f"the gradient norm is {grad_norm}, so no step was taken and the run ends here; lower "
-                    "optimizer.lr, or look for infinite or extreme values in what the rewards return"
-                )
-            self.updates += 1
-            self._schedule.step(1)
-            self._optimizer.step()
+            skipped = not (math.isfinite(loss) and math.isfinite(grad_norm))
+            if skipped:
+                self._count_skipped(loss, grad_norm)
+            else:
+                self._skipped_in_a_row = 0
+                self.updates += 1
+                self._schedule.step(1)
+                self._optimizer.step()
         return UpdateStats(
             loss=loss,
             grad_norm=grad_norm,
@@ -225,7 +231,19 @@ class Policy:
             head_rows=head_rows,
             flops=update_flops(self.architecture, tokens, pairs, head_rows),
             metrics=metrics,
+            skipped=skipped,
         )
+
+    def _count_skipped(self, loss: float, grad_norm: float) -> None:
+        self._skipped_in_a_row += 1
+        allowed = self._options.train.max_skipped_updates
+        if self._skipped_in_a_row > allowed:
+            again = f" for the {self._skipped_in_a_row}th time in a row" if allowed else ""
+            raise UserError(
+                f"the gradient norm is {grad_norm} and the loss {loss}{again}, so no step was taken and the "
+                "run ends here; lower optimizer.lr, look for infinite or extreme values in what the rewards "
+                "return, or let such updates pass with train.max_skipped_updates"
+            )
 
     def accumulate_gradient(
         self,

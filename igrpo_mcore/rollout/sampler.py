@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import torch.distributed as dist
+
 from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config, Schedule, Selection
 from igrpo_mcore.data.mixture import training_problems
@@ -16,12 +18,15 @@ from igrpo_mcore.rollout.courses import single_shot_course, training_course
 from igrpo_mcore.rollout.dealing import deal
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.refill import has_spread
-from igrpo_mcore.rollout.scheduler import Journal, Scheduler
+from igrpo_mcore.rollout.scheduler import Scheduler
 from igrpo_mcore.rollout.selection import dealt
 from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.stage_stats import StageStats, in_turn, over_engines
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
+from igrpo_mcore.run.folder import journal_dir
+from igrpo_mcore.run.journal import Journal, NoJournal
+from igrpo_mcore.run.journal_origin import origin_of
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.types import Group, Problem, PromptRollout
 
@@ -51,7 +56,6 @@ class Sampler:
         engine: VLLMEngine,
         tokenizer: Any,
         phases: Phases,
-        journal: Journal | None = None,
     ) -> None:
         self.engine = engine
         self._config, self._phases = config, phases
@@ -71,9 +75,21 @@ class Sampler:
             config.rollout,
             greatest=greatest_reward(config.reward),
         )
-        self._journal = journal
+        self.journal = NoJournal()
         self._begun: dict[int, list[Course]] = {}
         """Of the steps to come, by step: the same on every rank."""
+
+    def open_journal(self, first_step: int) -> None:
+        """Where ``run.journal`` says so, keep what is sampled from now on, and go on with what earlier starts
+        of the run kept of ``first_step`` and later steps. Collective."""
+        if self._config.run.journal:
+            self.journal = Journal(
+                journal_dir(self._config.run),
+                origin_of(self._config, self._problems.problems),
+                first_step=first_step,
+                rank=dist.get_rank(),
+                writes=self.engine.is_first_rank,
+            )
 
     def sample(self, step: int, drawn: int) -> StepSamples:
         """What ``step`` trains on. The step takes the problems after the first ``drawn``."""
@@ -86,7 +102,7 @@ class Sampler:
             for course in self._courses(newest + 1, drawn + (newest + 1 - step) * count):
                 course.goal = len(course.stages) - 1
                 work.append(course)
-        stats = self._run(work, self._journal)
+        stats = self._run(work, self.journal)
         rollouts = self._complete(step)
         fresh = rollouts if not options.lag else [c.rollout() for c in self._begun.get(newest, [])]
         taken, refilled = count, 0
@@ -95,7 +111,7 @@ class Sampler:
             if not flat:
                 break
             fills = self._new(step, drawn + taken, len(flat), first_position=taken)
-            stats = in_turn([stats, self._run(fills, self._journal)])
+            stats = in_turn([stats, self._run(fills, self.journal)])
             for index, course in zip(flat, fills, strict=True):
                 rollouts[index] = course.rollout()
             taken, refilled = taken + len(flat), refilled + len(flat)
@@ -112,7 +128,8 @@ class Sampler:
         return [course.found[0].group for course in courses]
 
     def close(self) -> None:
-        """End the reward workers, then the engine, which takes the process groups with it."""
+        """End the journal and the reward workers, then the engine, which takes the process groups with it."""
+        self.journal.close()
         if self._rewards:
             self._rewards.close()
         self.engine.close()
@@ -143,7 +160,7 @@ class Sampler:
     def _complete(self, step: int) -> list[PromptRollout]:
         return [course.rollout() for course in self._begun.pop(step)]
 
-    def _run(self, courses: Sequence[Course], journal: Journal | None = None) -> dict[str, StageStats]:
+    def _run(self, courses: Sequence[Course], journal: NoJournal | None = None) -> dict[str, StageStats]:
         """Take all ``courses`` to their goals, each on one engine; afterwards every rank has all of them."""
         mine = self._dealt(courses)[self.engine.index]
         with self._phases("engine"):

@@ -3,7 +3,7 @@
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -18,8 +18,9 @@ BASE = "model: {path: some/model}\ndata: {path: data.jsonl}\nrun: {name: test}\n
 
 def kind_of(key: str) -> set[type]:
     """The types that an option may have."""
-    section, option = key.split(".")
-    kind = get_type_hints(get_type_hints(Config)[section])[option]
+    kind: Any = Config
+    for part in key.split("."):
+        kind = get_type_hints(kind)[part]
     return set(get_args(kind)) or {kind}
 
 
@@ -112,6 +113,16 @@ def test_a_mixture_is_a_list_of_sets(recipe: Path, tmp_path: Path):
         ("reward.weights.accuracy=nan", "reward.weights.accuracy=nan must be a finite number"),
         ("reward.weights={'my.module:f': -inf}", "reward.weights.my.module:f=-inf must be a finite number"),
         ("reward.time_limit_s=1e20", "at most 86400"),
+        ("reward.weights={judge: 1}", "needs reward.judge.model"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: ftp://host/v1}}", "https://host/v1"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: 'http://[::1'}}", "https://host/v1"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: 'http://me:pw@host/v1'}}", "no user, password"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: 'http://host/v1?key=1'}}", "or query"),
+        ("reward={weights: {judge: 1}, judge: {model: m, prompt: grade}}", "lacks {completion}"),
+        ("reward={weights: {judge: 1}, judge: {model: m, key_variable: sk-12}}", "never the key itself"),
+        ("reward.judge.retries=100", "reward.judge.retries=100 must be at most 20"),
+        ("reward.limits.memory_gib=0.1", "reward.limits.memory_gib=0.1 must be at least 0.25"),
+        ("reward.limits.environment=[A=1]", "no name of an environment variable"),
         ("train.seed=4294967296", "at most 2147483647"),
         ("rollout.draft_template=hello", "{problem}"),
         ("reward.weights={accuracy: 0, format: 0}", "reward.weights"),

@@ -14,7 +14,8 @@ from megatron.core import parallel_state as mpu
 from igrpo_mcore.config.schema import Config, DType, LoRAConfig
 from igrpo_mcore.families import architecture_of, table_for
 from igrpo_mcore.policy.architecture import load_hf_config
-from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
+from igrpo_mcore.policy.checkpoint import load_latest
+from igrpo_mcore.policy.checkpoint_writer import CheckpointWriter
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position
@@ -64,7 +65,7 @@ def run(scratch: Path, name: str, checkpoint: str, targets: list[str]) -> dict:
         seen = {"logprobs": {i: lp for part in parts for i, lp in part.items()}, "base": weights(pusher)}
         stats = [policy.update(training_batch(), OBJECTIVE) for _ in range(3)]
         if layout == "tp2":
-            save_checkpoint(folder, policy, Position(3, 0, policy.updates))
+            CheckpointWriter(folder).begin(policy, Position(3, 0, policy.updates))
         seen["weights"] = weights(pusher)
         seen["norms"] = [s.grad_norm for s in stats]
         policy.update(training_batch(), OBJECTIVE)

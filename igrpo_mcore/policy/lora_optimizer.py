@@ -11,6 +11,7 @@ from megatron.core.dist_checkpointing import ShardedTensor
 from megatron.core.distributed import DistributedDataParallel, finalize_model_grads
 from torch import Tensor
 
+from igrpo_mcore import device
 from igrpo_mcore.config.schema import OptimizerConfig
 from igrpo_mcore.policy.lora import Adapter, Adapters
 
@@ -62,7 +63,7 @@ class LoRAOptimizer:
             squares += _square(adapter.divided.grad)
             if self._tp.rank() == 0:
                 squares += _square(adapter.replicated.grad)
-        total = squares.to(self._device())
+        total = squares.to(device.current_device())
         dist.all_reduce(total, group=mpu.get_model_parallel_group())
         return math.sqrt(float(total))
 
@@ -135,9 +136,6 @@ class LoRAOptimizer:
     @staticmethod
     def _is_divided(adapter: Adapter, which: str) -> bool:
         return (which == "b") == (adapter.split == 0)
-
-    def _device(self) -> torch.device:
-        return self._adam.param_groups[0]["params"][0].device
 
 
 def _square(grad: Tensor | None) -> Tensor:

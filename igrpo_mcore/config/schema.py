@@ -105,6 +105,24 @@ class ModelConfig:
 
 
 @dataclass
+class LoRAConfig:
+    rank: int = 0
+    """r of the adapters; 0 trains every parameter. See ``igrpo_mcore.policy.lora``."""
+    alpha: float | None = None
+    """Adapters are scaled by alpha / rank; none takes rank, a scale of 1."""
+    targets: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+    """Tensors that get an adapter, by their names in the Hugging Face checkpoint (of Nemotron-H also in_proj
+    and out_proj); everything else stays as it was."""
+
+    def adapts(self, name: str) -> bool:
+        """Whether a tensor of the checkpoint is a target: its name's last word but ``weight``."""
+        parts = name.split(".")
+        return parts[-1] == "weight" and len(parts) > 1 and parts[-2] in self.targets
+
+
+@dataclass
 class ParallelConfig:
     tp: int = 1
     """Tensor-parallel ranks."""
@@ -465,6 +483,7 @@ class RunConfig:
 @dataclass
 class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

@@ -98,6 +98,16 @@ def _drafts_and_advantages(config: Config) -> None:
         )
 
 
+def _lora(config: Config) -> None:
+    if config.lora.rank and config.model.offload_optimizer:
+        raise UserError(
+            "model.offload_optimizer moves Megatron's optimizer, which lora.rank replaces by a small one of "
+            "its own; set model.offload_optimizer=false"
+        )
+    if config.lora.rank and not config.lora.targets:
+        raise UserError("lora.targets is empty; name tensors, for example lora.targets=[q_proj,v_proj]")
+
+
 def _data(config: Config) -> None:
     data = config.data
     for name, weight in [("weight", data.weight), *((f"mixture: {s.path}", s.weight) for s in data.mixture)]:
@@ -150,7 +160,8 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
     _at_least(config, 0, "data.seed", "eval.temperature", "data.min_pass_rate", "data.max_pass_rate")
     _at_least(config, 1, "data.limit", "data.max_problem_characters")
-    _above(config, 0, "data.weight")
+    _above(config, 0, "data.weight", "lora.alpha")
+    _at_least(config, 0, "lora.rank")
     _above(config, 0, "eval.top_p")
     _at_most(config, 1, "eval.top_p", "reward.overlong_buffer", "data.max_pass_rate")
     _at_most(config, LARGEST_SEED, "data.seed")
@@ -179,6 +190,7 @@ def validate(config: Config) -> None:
     _drafts_and_advantages(config)
     _overlong(config)
     _data(config)
+    _lora(config)
     budget = rollout.max_refinement_prompt_tokens
     if budget is not None and budget < rollout.max_prompt_tokens:
         raise UserError(

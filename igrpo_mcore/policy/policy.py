@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from igrpo_kernels import Objective, policy_loss, token_logprobs
 from megatron.core import parallel_state as mpu
+from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
@@ -24,12 +25,16 @@ from igrpo_mcore.policy.checkpoint import (
 )
 from igrpo_mcore.policy.flops import update_flops
 from igrpo_mcore.policy.layer_spec import has_transformer_engine
+from igrpo_mcore.policy.lora import Adapters
+from igrpo_mcore.policy.lora_optimizer import LoRAOptimizer
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
 from igrpo_mcore.policy.packing import PackedRow, micro_batches, pack, split_by_tokens
 from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import TrainingSequence
+from igrpo_mcore.weights.local import locate_shards
+from igrpo_mcore.weights.table import Table
 
 MEAN_METRICS = ("clip_fraction_low", "clip_fraction_high", "kl", "neg_log_ratio", "entropy")
 COUNTS = ("row_tokens", "row_pairs", "head_rows")
@@ -70,8 +75,11 @@ class Policy:
     packed micro-batches, and the last pipeline stage holds the results.
     """
 
-    def __init__(self, config: Config, architecture: Architecture, updates: int) -> None:
-        """``updates`` is the number of optimizer steps that the learning-rate schedule spans."""
+    def __init__(
+        self, config: Config, architecture: Architecture, updates: int, table: Table | None = None
+    ) -> None:
+        """``updates`` is the number of optimizer steps that the learning-rate schedule spans. ``lora.rank``
+        asks for the model's weight table."""
         self._options = config
         self.architecture = architecture
         self.device = device.current_device()
@@ -80,8 +88,15 @@ class Policy:
             self.chunks = build_model(architecture, config.parallel, config.model, longest)
             for chunk in self.chunks:
                 chunk.to(self.device)
-            self._ddp = wrap_data_parallel(self.chunks)
-            self._optimizer = build_optimizer(self._ddp, config.optimizer)
+            self._ddp = wrap_data_parallel(self.chunks, distributed_optimizer=not config.lora.rank)
+            self._optimizer: MegatronOptimizer | LoRAOptimizer
+            if config.lora.rank:
+                assert table is not None
+                shards = locate_shards(self.chunks, table)
+                adapters = Adapters(shards, self.chunks, config.lora, config.train.seed)
+                self._optimizer = LoRAOptimizer(adapters, self._ddp, config.optimizer)
+            else:
+                self._optimizer = build_optimizer(self._ddp, config.optimizer)
         # exact for attention; a Mamba state runs through prompt and completion in one go
         self._shares_prompts = architecture.mamba is None and not has_transformer_engine()
         self.dtype = self.chunks[0].config.params_dtype

@@ -122,8 +122,8 @@ class Trainer:
             batches = mini_batches(rollouts, config.train.mini_batches, config.objective, config.rollout)
             due = step == 1 or step % config.parity.every == 0
             with self.gpu.training(keep_engine_weights=due):
-                old = self.learner.logprobs(batches) if due or self.learner.needs_old_logprobs else None
-                measured = self.gate(batches, old) if due and old is not None else None
+                old = self.learner.logprobs(batches) if self.learner.needs_old_logprobs else None
+                measured = self.measured(step, batches, old) if due else None
                 importance = self.learner.importance(batches, old)
                 ref = self.learner.reference_logprobs(batches)
                 with self.phases("update"), self.gpu.updating():
@@ -138,6 +138,13 @@ class Trainer:
                 rollouts, sampling, measured, importance, updates, pushed, self.phases, config, options
             )
             self.report.step(step, rollouts, metrics | ranks)
+
+    def measured(self, step: int, batches: Batches, old: LogProbs | None) -> Parity:
+        """The gate on log π_old of everything where the updates want it anyway, else on a sample."""
+        if old is not None:
+            return self.gate(batches, old)
+        some = parity.sample(batches, self.config.parity.sequences, self.config.train.seed, step)
+        return self.gate(some, self.learner.logprobs(some))
 
     def gate(self, batches: Batches, logprobs: LogProbs) -> Parity:
         """Compare with the sampler's log-probs; a run whose samples the trainer does not agree with ends."""

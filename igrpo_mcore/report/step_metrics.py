@@ -9,7 +9,7 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.objective.correction import ImportanceWeights
 from igrpo_mcore.policy.parallel import world_size
 from igrpo_mcore.policy.parity import Parity
-from igrpo_mcore.policy.policy import UpdateStats
+from igrpo_mcore.policy.update_stats import UpdateStats
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.report.throughput import throughput
 from igrpo_mcore.rewards.options import RewardOptions
@@ -33,6 +33,7 @@ def step_metrics(
     """Everything that a step measured; None is a figure that it does not have."""
     means = {name: fmean(u.metrics[name] for u in updates) for name in updates[0].metrics}
     trained = sum(u.tokens for u in updates)
+    corrected = importance.stats if importance else updates[0].importance
     return {
         "time/unix": time.time(),
         **rollout_metrics(rollouts, options),
@@ -47,7 +48,7 @@ def step_metrics(
         "parity/logprob_max_abs_diff": parity.max_abs_diff if parity else None,
         "parity/logprob_p999_abs_diff": parity.quantile_abs_diff if parity else None,
         "parity/logprob_mean_abs_diff": parity.mean_abs_diff if parity else None,
-        **(importance.metrics() if importance else {}),
+        **(corrected.metrics() if corrected else {}),
         **{f"time/{stage}_s": stats.seconds for stage, stats in sampling.items()},
         **{f"time/{stage}_rewards_s": stats.reward_seconds for stage, stats in sampling.items()},
         **{f"tokens_per_s/{stage}": stats.rate for stage, stats in sampling.items()},

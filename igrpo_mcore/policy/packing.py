@@ -30,7 +30,8 @@ class PaddedView:
             cu_seqlens = torch.cat([cu_seqlens, cu_seqlens.new_tensor([total])])
         lengths = cu_seqlens.diff()
         self.sequences, self.longest = lengths.numel(), int(lengths.max())
-        segment = torch.repeat_interleave(torch.arange(self.sequences, device=cu_seqlens.device), lengths)
+        numbers = torch.arange(self.sequences, device=cu_seqlens.device)
+        segment = torch.repeat_interleave(numbers, lengths, output_size=total)
         offset = torch.arange(total, device=cu_seqlens.device) - cu_seqlens[segment]
         self._index = segment * self.longest + offset
 

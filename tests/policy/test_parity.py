@@ -50,6 +50,22 @@ def test_nan_never_passes():
     assert not measured([diffs]).within(LIMITS)
 
 
+def test_a_sample_is_spread_over_the_batch_and_depends_on_seed_and_step():
+    batch = [TrainingSequence((i,), (1,)) for i in range(103)]
+
+    def drawn(seed: int, step: int) -> list[int]:
+        (some,) = parity.sample([batch], 10, seed, step)
+        return [s.prompt_ids[0] for s in some]
+
+    first = drawn(3, 7)
+    assert first == drawn(3, 7)
+    assert len({tuple(drawn(seed, step)) for seed in (3, 4) for step in (7, 8)}) == 4
+    assert [i * 10 // 103 for i in first] == list(range(10))  # one of each tenth
+    assert {i for step in range(300) for i in drawn(0, step)} == set(range(103))
+    for count in (None, 103, 500):
+        assert parity.sample([batch], count, 3, 7) == [batch]
+
+
 def test_limits_by_dtype_device_and_recipe():
     for (dtype, on_gpu), limits in DEFAULTS.items():
         assert limits_of(ParityConfig(), dtype, on_gpu) == limits

@@ -251,7 +251,8 @@ def main() -> None:
     world = world or default_world(config, 8)
     sizes = true_sizes(config, model, world)
     print(
-        f"{recipe}, tp {config.parallel.tp} of {world} ranks; {sizes.tokens:,} tokens, {sizes.rows:,} to the head"
+        f"{recipe}, tp {config.parallel.tp} of {world} ranks, "
+        f"{sizes.tokens:,} tokens, {sizes.rows:,} to the head\n"
     )
     print(table(beside_plan(sizes, config, model, world)))
 

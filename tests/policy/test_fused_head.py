@@ -51,7 +51,7 @@ def run(config: Config, tied: bool, fused: bool, chunk: int, monkeypatch) -> dic
         generator = torch.Generator().manual_seed(3)
         with torch.no_grad():
             for parameter in policy.chunks[0].parameters():
-                parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.1, generator=generator)
+                parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.2, generator=generator)
         policy.weights_loaded()
         batch = training_batch()
         found["logprobs"] = torch.cat(list(policy.logprobs(batch).values()))
@@ -80,8 +80,8 @@ def test_equals_the_plain_head(tied: bool, monkeypatch):
         ours, own_gradient, own_metrics = fused[name]
         assert ours == pytest.approx(loss, abs=1e-5), name
         scale = float(gradient.abs().max())
-        assert scale > 1e-2
-        torch.testing.assert_close(own_gradient, gradient, rtol=0, atol=1e-5 * max(1.0, scale), msg=name)
+        assert scale > 1e-3
+        torch.testing.assert_close(own_gradient, gradient, rtol=0, atol=1e-5 * scale, msg=name)
         assert own_metrics == pytest.approx(metrics, abs=1e-5), name
 
 

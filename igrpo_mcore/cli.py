@@ -42,7 +42,8 @@ class ExportType(StrEnum):
 
 Recipe = Annotated[Path, typer.Argument(help="YAML file of options, see recipes/.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Options as key=value, for example train.steps=10.")
+    list[str] | None,
+    typer.Argument(help="Options as key=value, for example train.steps=10; or a further recipe."),
 ]
 
 
@@ -297,6 +298,36 @@ def export(
         return
     arguments = ["export", str(checkpoint), *(overrides or []), "--out", str(out), "--dtype", dtype]
     raise SystemExit(start_local_ranks(local_ranks(options), arguments))
+
+
+data = typer.Typer(no_args_is_help=True, help="Problem sets.")
+app.add_typer(data, name="data")
+
+
+@data.command("check")
+def data_check(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="As data.path: JSONL, Parquet, a hub id, …")],
+    problem_field: Annotated[str, typer.Option(help="As data.problem_field.")] = "problem",
+    answer_field: Annotated[str, typer.Option(help="As data.answer_field.")] = "answer",
+    pass_rate_field: Annotated[str | None, typer.Option(help="As data.pass_rate_field.")] = None,
+    subset: Annotated[str | None, typer.Option(help="Configuration of a hub data set.")] = None,
+    split: Annotated[str, typer.Option(help="Split of a hub data set.")] = "train",
+    tokenizer: Annotated[str | None, typer.Option(help="Model whose tokens lengths are counted in.")] = None,
+    show: Annotated[int, typer.Option(help="Examples of each fault that are printed.")] = 10,
+) -> None:
+    """Count problems, duplicates, lengths, answers without a final value; status 2 for malformed rows."""
+    from igrpo_mcore.config.schema import DataConfig
+    from igrpo_mcore.data_check import check_data
+
+    options = DataConfig(
+        path=path,
+        subset=subset,
+        split=split,
+        problem_field=problem_field,
+        answer_field=answer_field,
+        pass_rate_field=pass_rate_field,
+    )
+    raise SystemExit(check_data(options, tokenizer, show))
 
 
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks.")

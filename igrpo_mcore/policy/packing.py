@@ -188,6 +188,24 @@ def split_by_tokens(lengths: list[int], parts: int, first: list[bool] | None = N
     return [sorted(part) for part in dealt]
 
 
+def deal(
+    sequences: list[TrainingSequence], ranks: int, budget: int, wanted: list[bool] | None, multiple: int
+) -> list[list[list[int]]]:
+    """Micro-batches of each data-parallel rank, equally many on all: at least one, and a multiple of
+    ``multiple``; those that fall short get empty ones.
+
+    ``wanted`` leaves sequences out. It has no say in which rank a sequence falls to: a rank's log-probs
+    are those of the sequences that it updates on.
+    """
+    lengths = [len(s) for s in sequences]
+    dealt = split_by_tokens(lengths, ranks, first=[s.advantage != 0 for s in sequences])
+    parts = [
+        micro_batches(lengths, [i for i in part if wanted is None or wanted[i]], budget) for part in dealt
+    ]
+    count = -(-max(1, *map(len, parts)) // multiple) * multiple
+    return [part + [[] for _ in range(count - len(part))] for part in parts]
+
+
 def micro_batches(lengths: list[int], indices: list[int], budget: int) -> list[list[int]]:
     """Group ``indices`` in order into micro-batches of at most ``budget`` tokens.
 

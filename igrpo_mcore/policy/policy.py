@@ -27,7 +27,7 @@ from igrpo_mcore.policy.layer_spec import has_transformer_engine
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
-from igrpo_mcore.policy.packing import PackedRow, micro_batches, pack, split_by_tokens
+from igrpo_mcore.policy.packing import PackedRow, deal, pack
 from igrpo_mcore.policy.update_stats import COUNTS, UpdateStats, importance_totals, update_totals
 from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import TrainingSequence
@@ -64,6 +64,7 @@ class Policy:
         self._offload = OptimizerOffload(self._optimizer, self._ddp)
         self._schedule = build_schedule(self._optimizer, config.optimizer, updates)
         self.updates = 0
+        self._skipped_in_a_row = 0
         self._dp_group = mpu.get_data_parallel_group()
         self._head = PolicyHead(
             self.chunks[-1],
@@ -162,8 +163,11 @@ class Policy:
         changes neither loss nor gradient. Where that is all of them the step is taken with a gradient
         of 0: moments decay, and the schedule and ``updates`` go on.
 
+        Where the loss or the gradient norm is not finite no step is taken: weights, optimizer, schedule and
+        ``updates`` are as before the call.
+
         Raises:
-            UserError: the gradient norm is not finite; weights and optimizer are as before the call.
+            UserError: that happened more than ``train.max_skipped_updates`` times in a row.
         """
         loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs, importance)
         tokens, pairs, head_rows = (int(metrics.pop(name)) for name in COUNTS)
@@ -171,14 +175,14 @@ class Policy:
             # Megatron steps on a NaN norm, so it is looked at first; preparing twice changes nothing
             self._optimizer.prepare_grads()
             grad_norm = float(self._optimizer.get_grad_norm())
-            if not math.isfinite(grad_norm):
-                raise UserError(
-                    f"the gradient norm is {grad_norm}, so no step was taken and the run ends here; lower "
-                    "optimizer.lr, or look for infinite or extreme values in what the rewards return"
-                )
-            self.updates += 1
-            self._schedule.step(1)
-            self._optimizer.step()
+            skipped = not (math.isfinite(loss) and math.isfinite(grad_norm))
+            if skipped:
+                self._count_skipped(loss, grad_norm)
+            else:
+                self._skipped_in_a_row = 0
+                self.updates += 1
+                self._schedule.step(1)
+                self._optimizer.step()
         return UpdateStats(
             loss=loss,
             grad_norm=grad_norm,
@@ -188,12 +192,20 @@ class Policy:
             head_rows=head_rows,
             flops=update_flops(self.architecture, tokens, pairs, head_rows),
             metrics=metrics,
-            importance=(
-                importance_totals(importance.sums, self.device)
-                if isinstance(importance, ImportanceInUpdate)
-                else None
-            ),
+            importance=importance_totals(importance, self.device),
+            skipped=skipped,
         )
+
+    def _count_skipped(self, loss: float, grad_norm: float) -> None:
+        self._skipped_in_a_row += 1
+        allowed = self._options.train.max_skipped_updates
+        if self._skipped_in_a_row > allowed:
+            again = f" for the {self._skipped_in_a_row}th time in a row" if allowed else ""
+            raise UserError(
+                f"the gradient norm is {grad_norm} and the loss {loss}{again}, so no step was taken and the "
+                "run ends here; lower optimizer.lr, look for infinite or extreme values in what the rewards "
+                "return, or let such updates pass with train.max_skipped_updates"
+            )
 
     def accumulate_gradient(
         self,
@@ -251,24 +263,11 @@ class Policy:
     # ---- plumbing -----------------------------------------------------------------------------
 
     def _share(self, sequences: list[TrainingSequence], wanted: list[bool] | None = None) -> list[list[int]]:
-        """Micro-batches of this rank, equally many (at least one) on every rank: short ones get empty rows.
-
-        ``wanted`` leaves sequences out. It has no say in which rank a sequence falls to: a rank's
-        log-probs are those of the sequences that it updates on.
-        """
-        lengths = [len(s) for s in sequences]
-        budget = self._options.train.micro_batch_tokens
-        dealt = split_by_tokens(lengths, self._dp_group.size(), first=[s.advantage != 0 for s in sequences])
-        parts = [
-            micro_batches(lengths, [i for i in part if wanted is None or wanted[i]], budget) for part in dealt
-        ]
-        count = max(1, *map(len, parts))
+        """This rank's micro-batches."""
         # the interleaved schedule asks for a multiple of the pipeline size
-        pp = mpu.get_pipeline_model_parallel_world_size()
-        if len(self.chunks) > 1:
-            count = -(-count // pp) * pp
-        mine = parts[self._dp_group.rank()]
-        return mine + [[] for _ in range(count - len(mine))]
+        multiple = mpu.get_pipeline_model_parallel_world_size() if len(self.chunks) > 1 else 1
+        budget = self._options.train.micro_batch_tokens
+        return deal(sequences, self._dp_group.size(), budget, wanted, multiple)[self._dp_group.rank()]
 
     def _run(
         self, step, sequences: list[TrainingSequence], share: list[list[int]], forward_only: bool

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from megatron.core import parallel_state as mpu
 from torch import Tensor
 
-from igrpo_mcore.objective.correction import ImportanceStats, added
+from igrpo_mcore.objective.correction import ImportanceInUpdate, ImportanceStats, added
 
 MEAN_METRICS = ("clip_fraction_low", "clip_fraction_high", "kl", "neg_log_ratio", "entropy")
 COUNTS = ("row_tokens", "row_pairs", "head_rows")
@@ -22,7 +22,8 @@ class UpdateStats:
 
     ``tokens`` are of the sequences that carry a gradient, ``batch_tokens`` of all; ``metrics`` are means
     over the response tokens of the former (0 where there are none), and ``importance`` is of the weights
-    that the update made itself. ``flops`` are of all ranks.
+    that the update made itself. ``flops`` are of all ranks. ``skipped``: loss or gradient were not finite,
+    and nothing was changed.
     """
 
     loss: float
@@ -34,6 +35,7 @@ class UpdateStats:
     flops: int
     metrics: dict[str, float]
     importance: ImportanceStats | None = None
+    skipped: bool = False
 
 
 def _of_all_ranks(mine: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> list[float]:
@@ -68,8 +70,10 @@ def update_totals(
     return found["loss"], averages | {name: found[name] for name in COUNTS}
 
 
-def importance_totals(sums: Sequence[Tensor], device: torch.device) -> ImportanceStats:
-    """``weight_sums`` of the micro-batches as what is logged of all ranks. Collective."""
-    mine = added([torch.zeros(5, dtype=torch.float64, device=device), *sums])
+def importance_totals(importance: object, device: torch.device) -> ImportanceStats | None:
+    """What is logged of weights that an update made itself, over all ranks; none of others. Collective."""
+    if not isinstance(importance, ImportanceInUpdate):
+        return None
+    mine = added([torch.zeros(5, dtype=torch.float64, device=device), *importance.sums])
     summed = _of_all_ranks(mine[:4].clone())
     return ImportanceStats.of([*summed, *_of_all_ranks(mine[4:].clone(), dist.ReduceOp.MAX)])

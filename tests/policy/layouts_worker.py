@@ -72,7 +72,7 @@ def corrected(policy: Policy, mine: dict[int, torch.Tensor], everyones: dict[int
             gradient = [p.main_grad.flatten().clone() for chunk in policy.chunks for p in chunk.parameters()]
             found[kind.value, name] = {"loss": loss, "gradient": torch.cat(gradient)}
         found[kind.value, "passed"]["stats"] = passed.stats
-        found[kind.value, "own"]["stats"] = importance_totals(own.sums, policy.device)
+        found[kind.value, "own"]["stats"] = importance_totals(own, policy.device)
     return found
 
 

@@ -1,5 +1,7 @@
 """The gate's measure against numpy, and what it decides by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,8 @@ def test_a_sample_is_spread_over_the_batch_and_depends_on_seed_and_step():
     assert {i for step in range(300) for i in drawn(0, step)} == set(range(103))
     for count in (None, 103, 500):
         assert parity.sample([batch], count, 3, 7) == [batch]
+    elsewhere = [replace(s, sampled_here=s.prompt_ids[0] % 2 == 0) for s in batch]
+    assert {s.prompt_ids[0] % 2 for s in parity.sample([elsewhere], 10, 3, 7)[0]} == {0}
 
 
 def test_limits_by_dtype_device_and_recipe():

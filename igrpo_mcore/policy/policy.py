@@ -215,7 +215,7 @@ class Policy:
         self._skipped_in_a_row += 1
         allowed = self._options.train.max_skipped_updates
         if self._skipped_in_a_row > allowed:
-            again = f" for the {self._skipped_in_a_row}th time in a row" if allowed else ""
+            again = f" in {self._skipped_in_a_row} updates in a row" if allowed else ""
             raise UserError(
                 f"the gradient norm is {grad_norm} and the loss {loss}{again}, so no step was taken and the "
                 "run ends here; lower optimizer.lr, look for infinite or extreme values in what the rewards "

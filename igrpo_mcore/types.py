@@ -17,6 +17,8 @@ class Problem:
     answer: str
     entry: str = ""
     """What a generated problem's own verifier wants to know of it, as JSON."""
+    pass_rate: float | None = None
+    """Share of right answers to it, 0 to 1, where the set says so (``data.pass_rate_field``)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Score:
     total: float
     parts: dict[str, float] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
+    use: dict[str, float] = field(default_factory=dict, compare=False)
+    """What scoring it took where that is counted, by metric (``judge/calls``, …); summed over a step."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from igrpo_mcore.config.parity_limits import limits_of
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.tokenizer import load_tokenizer
 from igrpo_mcore.device_memory import DeviceMemory
+from igrpo_mcore.evaluation.held_out import HeldOut
 from igrpo_mcore.families import architecture_of
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.objective.comparison import same_gradient_note
@@ -60,7 +61,8 @@ class Trainer:
         policy.weights_loaded()
         self.learner = Learner(config, policy, self.phases)
         self.position = Position(step=0, problems=0, updates=0)
-        self.checkpoints = CheckpointFolder(checkpoints_dir(config.run), config.checkpoint.keep)
+        keep = config.checkpoint
+        self.checkpoints = CheckpointFolder(checkpoints_dir(config.run), keep.keep, keep.keep_best)
         if config.checkpoint.resume == Resume.auto:
             self.position = load_latest(self.checkpoints, policy) or self.position
 
@@ -70,6 +72,7 @@ class Trainer:
 
         self.gpu = DeviceMemory(policy, start_engine, self.phases)
         self.sampler = Sampler(config, self.gpu.engine, self.tokenizer, self.phases)
+        self.held_out = HeldOut(config, self.sampler, self.checkpoints)
         self.pusher = Pusher(
             policy.chunks,
             hf_config,
@@ -99,7 +102,7 @@ class Trainer:
                 with profiled(step, options.profile_steps, run_dir(options), self.pusher.rank):
                     self.step(step)
                 stop = signals.on_any_rank()
-                if stop or step == last or self.checkpoint_due(step):
+                if stop or step == last or self.checkpoint_due(step) or self.held_out.improved:
                     self.save(step)
                 if stop and step < last:
                     raise Stopped(step)
@@ -129,6 +132,7 @@ class Trainer:
                 with self.phases("update"), self.gpu.updating():
                     updates = self.learner.update(batches, old, ref, importance)
             pushed = self.push()
+        evaluated = self.held_out.evaluate(step)
         ranks = rank_spread(self.phases)
         drawn = self.position.problems + config.train.prompts_per_step
         self.position = Position(step, drawn, self.learner.policy.updates)
@@ -137,7 +141,7 @@ class Trainer:
             metrics = step_metrics(
                 rollouts, sampling, measured, importance, updates, pushed, self.phases, config, options
             )
-            self.report.step(step, rollouts, metrics | ranks)
+            self.report.step(step, rollouts, metrics | ranks | evaluated)
 
     def gate(self, batches: Batches, logprobs: LogProbs) -> Parity:
         """Compare with the sampler's log-probs; a run whose samples the trainer does not agree with ends."""

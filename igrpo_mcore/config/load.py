@@ -26,7 +26,12 @@ def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Confi
         UserError: unreadable recipe, unknown key, wrong type, missing or impossible value; names the
             field and the nearest valid name.
     """
-    layers = [*_read_recipe(Path(recipe)), *[_parse_override(text) for text in overrides or []]]
+    return resolve(_read_recipe(Path(recipe)), overrides, str(recipe))
+
+
+def resolve(layers: list[tuple[str, DictConfig]], overrides: list[str] | None, recipe: str) -> Config:
+    """The same of options that come from anywhere; each layer has the name that an error gives it."""
+    layers = [*layers, *[_parse_override(text) for text in overrides or []]]
     merged = OmegaConf.structured(Config)
     for source, layer in layers:
         for key in _flat_keys(layer):

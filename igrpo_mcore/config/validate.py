@@ -71,11 +71,12 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
     _at_least(config, 1, "rollout.push_bucket_bytes", "rollout.kv_cache_bytes")
     _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
+    _at_least(config, 1, "eval.batch_completions")
     _at_least(config, 0, "data.seed", "eval.temperature")
     _above(config, 0, "eval.top_p")
     _at_most(config, 1, "eval.top_p")
     _at_most(config, LARGEST_SEED, "data.seed")
-    _at_least(config, 0, "checkpoint.every")
+    _at_least(config, 0, "checkpoint.every", "eval.every")
     _at_least(config, 0, "rollout.num_drafts", "objective.draft_weight", "train.seed")
     _at_least(config, 0, "optimizer.weight_decay", "optimizer.warmup_ratio", "run.samples_per_step")
     _at_least(config, 0, "optimizer.beta1", "optimizer.beta2")
@@ -125,6 +126,10 @@ def validate(config: Config) -> None:
         objective.check()
     except ValueError as error:
         raise UserError(f"objective.{error}") from error
+    if "{problem}" not in config.eval.template:
+        raise UserError(
+            f"eval.template={config.eval.template!r} lacks {{problem}}, where the problem's text goes; add it"
+        )
     for field in ("{problem}", "{draft}"):
         if field not in rollout.draft_template:
             raise UserError(

@@ -23,10 +23,18 @@ from igrpo_mcore.types import Group, Problem, PromptRollout
 class Sampler:
     """One rank's part of sampling. Every call is a collective; what it returns is the same on all ranks."""
 
-    def __init__(self, config: Config, engine: VLLMEngine, tokenizer: Any, phases: Phases) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: VLLMEngine,
+        tokenizer: Any,
+        phases: Phases,
+        problems: Sequence[Problem] | None = None,
+    ) -> None:
+        """``problems`` are those of ``sample``; None loads ``data.path``."""
         self.engine = engine
         self._config, self._phases = config, phases
-        self._problems = load_problems(config.data)
+        self._problems = load_problems(config.data) if problems is None else problems
         self._order = ProblemOrder(len(self._problems), config.train.seed, config.data.shuffle)
         self._renderer = PromptRenderer(tokenizer, config.data, config.rollout)
         self._stop_token_ids = stop_token_ids(config.model.path, tokenizer)
@@ -55,9 +63,12 @@ class Sampler:
             parts = gather_objects((mine, rollouts, stats) if self.engine.is_first_rank else None)
         return merge_parts([part for part in parts if part is not None])
 
-    def single_shot(self, problems: Sequence[Problem], sampling: Sampling, key: str) -> list[Group]:
+    def single_shot(
+        self, problems: Sequence[Problem], sampling: Sampling, key: str, first: int = 0
+    ) -> list[Group]:
         """One group a problem under q; ``key`` sets its seeds apart from those of training.
 
+        ``first`` is the place of the first problem in the whole set, which its seed derives from.
         ``sampling.stop_token_ids`` are filled in.
         """
         mine = range(self.engine.index, len(problems), self.engine.count)
@@ -66,7 +77,7 @@ class Sampler:
             self.engine,
             self._scorer,
             sampling.stopping_at(self._stop_token_ids),
-            [derive_seed(self._config.train.seed, key, i) for i in mine],
+            [derive_seed(self._config.train.seed, key, first + i) for i in mine],
         )
         parts = gather_objects(list(zip(mine, found, strict=True)) if self.engine.is_first_rank else [])
         return [group for _, group in sorted((p for part in parts for p in part), key=lambda p: p[0])]

@@ -55,10 +55,7 @@ class Journal:
 
     def append(self, answered: Sequence[Answered]) -> None:
         """Write one finished batch through to the disk."""
-        lines = [
-            json.dumps({FINGERPRINT: self._fingerprint, **line.record()}, ensure_ascii=False)
-            for line in answered
-        ]
+        records = [{FINGERPRINT: self._fingerprint, **line.record()} for line in answered]
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))

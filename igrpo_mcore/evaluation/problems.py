@@ -121,8 +121,8 @@ def _hub_rows(name: str, suite: Suite) -> Iterator[tuple[int, str, Any]]:
     except Exception as error:  # the hub client raises a dozen unrelated classes
         raise UserError(
             f"the suite {name} ({suite.hub}, {suite.subset or 'default'}, {suite.split}) cannot be loaded "
-            f"({one_line(error)}); fetch it where there is a network, with HF_HUB_OFFLINE unset, log in to the "
-            f"hub if it is gated, or give its rows as --suite {name}=FILE.jsonl"
+            f"({one_line(error)}); fetch it where there is a network, with HF_HUB_OFFLINE unset, log in to "
+            f"the hub if it is gated, or give its rows as --suite {name}=FILE.jsonl"
         ) from error
     for number, row in enumerate(dataset, start=1):
         yield number, f"{suite.hub}, row {number}", row

@@ -41,6 +41,7 @@ class Run:
 
         trainer.gpu = DeviceMemory(policy, start_engine, trainer.phases)
         trainer.sampler = SimpleNamespace(sample=self.sample)
+        trainer.held_out = SimpleNamespace(evaluate=lambda step: {}, improved=False)
         trainer.pusher = SimpleNamespace(push=self.pushed)
         monkeypatch.setattr(
             trainer_module, "mini_batches", lambda *_: [[TrainingSequence((1,), (2, 3, 4), LOGPROBS)]]

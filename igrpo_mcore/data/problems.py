@@ -53,7 +53,8 @@ def held_out_problems(config: Config) -> list[Problem]:
         return asked(found[: options.problems], options.template)
     if not data.path.startswith(GENERATED):
         raise UserError(
-            f"no held-out problems of data.path={data.path} are known; set eval.path to a set of them"
+            f"no held-out problems of data.path={data.path} are known; set eval.path to a set of them, "
+            "or give `igrpo eval` a --suite"
         )
     from igrpo_mcore.data.generated import generated
 

@@ -9,7 +9,13 @@ ASK = "Answer with the letter of the right choice alone."
 
 
 def choices(question: str, options: Sequence[str], right: int) -> tuple[str, str]:
-    """The question with its options as ``A) …``, a line each, and the letter of option ``right``."""
+    """The question with its options as ``A) …``, a line each, and the letter of option ``right``.
+
+    Raises:
+        ValueError: there is no such option.
+    """
+    if not 0 <= right < len(options):
+        raise ValueError(f"no option {right} among {len(options)}")
     lines = [f"{ascii_uppercase[i]}) {str(option).strip()}" for i, option in enumerate(options)]
     return "\n".join([str(question).strip(), "", *lines, "", ASK]), ascii_uppercase[right]
 

@@ -84,7 +84,7 @@ def _problem_set(config: Config, name: str) -> ProblemSet:
         rows = file_rows(Path(path), f"--suite {name}") if in_file else _hub_rows(suite_name, suite)
         return ProblemSet(suite_name, _problems(suite, rows), suite.samples)
     if in_file or not (Path(name).suffix or Path(name).exists()):
-        near = difflib.get_close_matches(suite_name, SUITES, 1)
+        near = difflib.get_close_matches(suite_name, SUITES, 1, cutoff=0.7)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SUITES)}"
         raise UserError(
             f"no suite {suite_name!r}; {hint} (or SUITE=FILE, a JSONL or Parquet file, reasoning_gym:TASK)"

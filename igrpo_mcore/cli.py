@@ -39,7 +39,8 @@ Step = Annotated[
 ]
 Recipe = Annotated[Path, typer.Argument(help="YAML file of options, see recipes/.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Options as key=value, for example train.steps=10.")
+    list[str] | None,
+    typer.Argument(help="Options as key=value, for example train.steps=10; or a further recipe."),
 ]
 
 

@@ -3,6 +3,8 @@
 One program in every rank. Each arrow of docs/architecture.md's picture is one call here.
 """
 
+from collections.abc import Sequence
+
 from igrpo_mcore import device
 from igrpo_mcore.config.parity_limits import limits_of
 from igrpo_mcore.config.schema import Config, Resume
@@ -23,7 +25,7 @@ from igrpo_mcore.policy.parity import Parity
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.report.run import RunReport
 from igrpo_mcore.report.step_metrics import step_metrics
-from igrpo_mcore.rollout.sampler import Sampler
+from igrpo_mcore.rollout.sampler import Sampler, StepSamples
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position
 from igrpo_mcore.run.folder import checkpoints_dir, run_dir
@@ -32,6 +34,7 @@ from igrpo_mcore.run.profiler import profiled
 from igrpo_mcore.run.progress import beat
 from igrpo_mcore.run.rank_spread import rank_spread
 from igrpo_mcore.run.stop_signal import Stopped, StopSignal
+from igrpo_mcore.types import PromptRollout
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
 from igrpo_mcore.weights.hf_import import load_hf_weights
 from igrpo_mcore.weights.push import Pusher, PushStats
@@ -121,12 +124,13 @@ class Trainer:
         beat(step=step)
         with self.phases("step"):
             with self.phases("rollout"), self.gpu.sampling():
-                rollouts, sampling = self.sampler.sample(step, self.position.problems)
-            batches = mini_batches(rollouts, config.train.mini_batches, config.objective, config.rollout)
+                samples = self.sampler.sample(step, self.position.problems)
+            batches = self.batches(samples.rollouts)
             due = step == 1 or step % config.parity.every == 0
             with self.gpu.training(keep_engine_weights=due):
-                old = self.learner.logprobs(batches) if due or self.learner.needs_old_logprobs else None
-                measured = self.gate(batches, old) if due and old is not None else None
+                measured, old = self.gate(samples, batches) if due else (None, None)
+                if old is None and self.learner.needs_old_logprobs:
+                    old = self.learner.logprobs(batches)
                 importance = self.learner.importance(batches, old)
                 ref = self.learner.reference_logprobs(batches)
                 with self.phases("update"), self.gpu.updating():
@@ -134,17 +138,32 @@ class Trainer:
             pushed = self.push()
         evaluated = self.held_out.evaluate(step)
         ranks = rank_spread(self.phases)
-        drawn = self.position.problems + config.train.prompts_per_step
+        drawn = self.position.problems + samples.drawn
         self.position = Position(step, drawn, self.learner.policy.updates)
         if self.report:
             options = self.sampler.reward_options
             metrics = step_metrics(
-                rollouts, sampling, measured, importance, updates, pushed, self.phases, config, options
+                samples, measured, importance, updates, pushed, self.phases, config, options
             )
-            self.report.step(step, rollouts, metrics | ranks | evaluated)
+            self.report.step(step, samples.rollouts, metrics | ranks | evaluated)
 
-    def gate(self, batches: Batches, logprobs: LogProbs) -> Parity:
-        """Compare with the sampler's log-probs; a run whose samples the trainer does not agree with ends."""
+    def batches(self, rollouts: Sequence[PromptRollout]) -> Batches:
+        """The mini-batches of a step."""
+        config = self.config
+        return mini_batches(rollouts, config.train.mini_batches, config.objective, config.rollout)
+
+    def gate(self, samples: StepSamples, batches: Batches) -> tuple[Parity | None, LogProbs | None]:
+        """Compare with the sampler what it drew by these weights; its log-probs where that is ``batches``."""
+        if samples.fresh is samples.rollouts:
+            old = self.learner.logprobs(batches)
+            return self.compare(batches, old), old
+        if not samples.fresh:
+            return None, None
+        fresh = self.batches(samples.fresh)
+        return self.compare(fresh, self.learner.logprobs(fresh)), None
+
+    def compare(self, batches: Batches, logprobs: LogProbs) -> Parity:
+        """A run whose samples the trainer does not agree with ends."""
         measured = parity.compare(batches, logprobs)
         limits = limits_of(self.config.parity, self.config.model.dtype, device.has_cuda())
         if not measured.within(limits):

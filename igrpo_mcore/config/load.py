@@ -20,7 +20,9 @@ TABLES = ("reward.weights", "data.options")
 def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Config:
     """Read a recipe over the defaults of ``igrpo_mcore.config.schema``, apply ``key=value`` overrides.
 
-    A recipe may name another one it builds on as ``base: other.yaml`` (relative to itself).
+    A recipe may name others that it builds on as ``base: other.yaml`` or ``base: [one.yaml, other.yaml]``
+    (relative to itself, later ones win). An override that ends in ``.yaml`` is a recipe too, laid over what
+    stands before it: ``igrpo train recipes/tiny_qwen3.yaml recipes/objectives/dapo.yaml train.steps=10``.
 
     Raises:
         UserError: unreadable recipe, unknown key, wrong type, missing or impossible value; names the
@@ -31,7 +33,9 @@ def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Confi
 
 def resolve(layers: list[tuple[str, DictConfig]], overrides: list[str] | None, recipe: str) -> Config:
     """The same of options that come from anywhere; each layer has the name that an error gives it."""
-    layers = [*layers, *[_parse_override(text) for text in overrides or []]]
+    layers = [*layers]
+    for text in overrides or []:
+        layers += _read_recipe(Path(text)) if is_recipe(text) else [_parse_override(text)]
     merged = OmegaConf.structured(Config)
     for source, layer in layers:
         for key in _flat_keys(layer):
@@ -57,7 +61,7 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def _read_recipe(path: Path) -> list[tuple[str, DictConfig]]:
+def _read_recipe(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[str, DictConfig]]:
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
         hint = f"did you mean {path.parent / near[0]}?" if near else "give the path of a YAML file"
@@ -68,9 +72,20 @@ def _read_recipe(path: Path) -> list[tuple[str, DictConfig]]:
         raise UserError(f"{path} is not valid YAML ({one_line(error)}); mend it") from error
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path} must hold a mapping of options, see recipes/tiny_qwen3.yaml")
-    base = layer.pop(BASE_KEY, None)
-    before = _read_recipe(path.parent / str(base)) if base else []
+    named = layer.pop(BASE_KEY, None)
+    bases = list(named) if OmegaConf.is_list(named) else [named] if named is not None else []
+    if not all(isinstance(base, str) for base in bases) or path.resolve() in above:
+        raise UserError(
+            f"{path}: {BASE_KEY} must name other recipes, for example {BASE_KEY}: [paper.yaml, "
+            "objectives/dapo.yaml], and not lead back to itself"
+        )
+    before = [found for base in bases for found in _read_recipe(path.parent / base, (*above, path.resolve()))]
     return [*before, (str(path), layer)]
+
+
+def is_recipe(text: str) -> bool:
+    """Whether an override is the path of a recipe to lay over the others."""
+    return text.endswith((".yaml", ".yml")) and "=" not in text
 
 
 def _parse_override(text: str) -> tuple[str, DictConfig]:

@@ -20,6 +20,8 @@ class Selection(StrEnum):
     best = "best"
     random = "random"
     worst = "worst"
+    worst_formatted = "worst_formatted"
+    mismatched = "mismatched"
     none = "none"
 
 
@@ -30,12 +32,29 @@ class DraftOverflow(StrEnum):
     drop = "drop"
 
 
+class Schedule(StrEnum):
+    """When the stages of a rollout are sampled; see ``igrpo_mcore.rollout.scheduler``."""
+
+    barrier = "barrier"
+    handover = "handover"
+    ahead = "ahead"
+
+
 class Aggregation(StrEnum):
     """How per-token terms become one number; see ``igrpo_mcore.objective.aggregation``."""
 
     sequence = "sequence"
     token = "token"
     fixed_length = "fixed_length"
+
+
+class Advantage(StrEnum):
+    """What a completion's log-probs are pushed by; see ``igrpo_mcore.objective.advantages``."""
+
+    group = "group"
+    positive = "positive"
+    raw = "raw"
+    raft = "raft"
 
 
 class AdvantageStd(StrEnum):
@@ -142,13 +161,40 @@ class RolloutConfig:
     num_refinements: int = 4
     """G, completions a prompt in the last stage, which the update is taken on."""
     selection: Selection = Selection.best
-    """Which draft conditions stage 2; ``none`` is plain GRPO with the same budget N + G."""
+    """Which draft conditions stage 2: best, random, worst, worst_formatted (the worst of those that the
+    format reward calls well-formed), mismatched (the best draft of another problem of the step; see
+    ``igrpo_mcore.rollout.selection``); ``none`` is plain GRPO with the same budget N + G."""
     temperature: float = 0.7
     """Sampling temperature; the objective's log-probs are taken at the same temperature."""
     max_prompt_tokens: int = 1024
     """Budget of the bare prompt q, tokens; a longer one is an error."""
     max_completion_tokens: int = 4096
     """Budget of a completion, tokens."""
+    max_draft_tokens: int | None = None
+    """Budget of a draft, tokens; none takes ``max_completion_tokens``. Plain GRPO has no drafts."""
+    schedule: Schedule = Schedule.handover
+    """barrier: every prompt of an engine has its drafts before the first refinement is sampled; handover:
+    a prompt's refinements begin as soon as its own drafts are scored, which changes no seed; ahead: besides,
+    the next step's drafts are sampled beside this step's refinements, by the same weights, so that a draft
+    is one update old where it conditions (ours, docs/rollout.md)."""
+    draft_early_exit: bool = False
+    """End a prompt's other drafts once one has ``reward.greatest``; needs ``selection=best``. What is then
+    known of the drafts is censored, see ``whole_prompts``."""
+    whole_prompts: float = 0.125
+    """Share of prompts whose drafts all end by themselves under ``draft_early_exit``, drawn by seed: the
+    unbiased single-shot figures."""
+    score_steps: int = 4
+    """Decoding steps after which a completion's reward is used, so that it is computed while others are
+    sampled; one that is not there by then is waited for. The order of a rollout depends on nothing else."""
+    eager: bool = False
+    """Use a reward as soon as it is there: nothing waits, but the order in which prompts go on (and with it
+    rounding, and which draft an early exit takes) then depends on the clock."""
+    lag: int = 0
+    """Updates between the sampling of what is trained on and its update, beyond the one that follows it:
+    0 (paper) or 1, which needs ``objective.correction``."""
+    max_refills: int = 0
+    """Rounds in which problems whose trained group has no spread of accuracy (of reward, without that
+    reward) are replaced by the next ones (DAPO's dynamic sampling); 0 keeps every group."""
     max_refinement_prompt_tokens: int | None = None
     """Budget of q' (prompt with its draft), tokens; none leaves room for the longest prompt, the longest
     draft and the text of ``draft_template``, see ``refinement_prompt_budget``."""
@@ -177,7 +223,12 @@ class RolloutConfig:
         if self.max_refinement_prompt_tokens is not None:
             return self.max_refinement_prompt_tokens
         around = self.draft_template.replace("{problem}", "").replace("{draft}", "")
-        return self.max_prompt_tokens + self.max_completion_tokens + len(around.encode())
+        return self.max_prompt_tokens + self.draft_tokens + len(around.encode())
+
+    @property
+    def draft_tokens(self) -> int:
+        """Tokens that a draft may have."""
+        return self.max_draft_tokens or self.max_completion_tokens
 
     @property
     def longest_prompt(self) -> int:
@@ -201,6 +252,12 @@ class RewardConfig:
     format_style: FormatStyle = FormatStyle.paper
     """The shape that format asks for: paper (``<think>…</think><answer>…</answer>`` with any white space
     between the parts) or open_r1 (open-r1's pattern, every tag on a line of its own)."""
+    greatest: float | None = None
+    """Greatest total reward that a completion can have, for ``rollout.draft_early_exit``; none takes the sum
+    of the positive weights, as registered rewards end at 1. To be given beside a reward of your own."""
+    overlong_buffer: float = 0.0
+    """The last share of ``rollout.max_completion_tokens``, over which the reward overlong falls from 0 to -1
+    (DAPO's soft overlong punishment, 0.2 there); give it a weight too, as reward.weights.overlong=1."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int | None = None
@@ -214,6 +271,10 @@ class ObjectiveConfig(ObjectiveOptions):
     aggregation: Aggregation = Aggregation.sequence
     """sequence: mean over a sequence's tokens, then over the group (paper); token: mean over all
     tokens of the batch (DAPO); fixed_length: sum over tokens / max_completion_tokens (Dr. GRPO)."""
+    advantage: Advantage = Advantage.group
+    """group: the reward centred in its group, divided by ``advantage_std`` (GRPO, iGRPO, RGRA); positive:
+    that, with 0 in place of what is negative; raw: the reward itself (REINFORCE without a baseline); raft:
+    cross-entropy on the group's best completion, the first on a tie (asks for kind=reinforce)."""
     advantage_std: AdvantageStd = AdvantageStd.sample
     """Divisor of the centred reward: the std with n - 1 degrees of freedom (paper, section 3.1), with n,
     or none (Dr. GRPO's advantage)."""
@@ -224,6 +285,10 @@ class ObjectiveConfig(ObjectiveOptions):
     """C of the truncated weights, at least 1 (verl's default, 2)."""
     draft_weight: float = 0.0
     """Weight of the GRPO loss of the earlier stages' groups, an extension of ours (0 is the paper)."""
+    original_prompt_weight: float = 0.0
+    """Weight of a second loss on the refinements, taken under the original prompt q with the mean reward of
+    the first stage's drafts as baseline, after RLTF-SD (arXiv 2602.02482); an extension of ours (0 is the
+    paper). See ``igrpo_mcore.objective.original_prompt``."""
 
     def at(self, temperature: float) -> Objective:
         """What the kernels compute, for samples of this temperature."""

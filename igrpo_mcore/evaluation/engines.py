@@ -54,4 +54,4 @@ def start_sampler(config: Config, checkpoint: Path | None, problems: list[Proble
         dtype=torch_dtype(config.model.dtype),
     )
     pusher.push(engine)
-    return Sampler(config, engine, tokenizer, Phases(), problems)
+    return Sampler(config, engine, tokenizer, Phases(), problems=problems)

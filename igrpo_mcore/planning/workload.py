@@ -1,7 +1,7 @@
 """The tokens of a step: assumed lengths, and the packing of the run itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from igrpo_mcore.config.schema import Config
@@ -57,9 +57,11 @@ def rollout_stages(config: Config, lengths: Lengths) -> list[RolloutStage]:
 
 
 def trained_stages(config: Config, lengths: Lengths) -> list[RolloutStage]:
-    """The stages whose completions the update is taken on."""
+    """The stages whose completions the update is taken on, and the refinements once more under q where
+    ``objective.original_prompt_weight`` says so."""
     stages = rollout_stages(config, lengths)
-    return stages if config.objective.draft_weight else stages[-1:]
+    under_q = [replace(stages[-1], prompt=lengths.prompt)] if config.objective.original_prompt_weight else []
+    return [*(stages if config.objective.draft_weight else stages[-1:]), *under_q]
 
 
 def update_of(config: Config, lengths: Lengths, dp: int) -> MicroBatches:
@@ -84,7 +86,10 @@ def largest_micro_batch(config: Config, tp: int) -> int:
     that is more, and never more than a whole mini-batch."""
     rollout = config.rollout
     longest = rollout.longest_sequence
-    groups = sum(s.num_samples for s in stages_of(rollout))  # drafts train too with draft_weight
+    stages = stages_of(rollout)  # drafts train too with draft_weight
+    groups = sum(s.num_samples for s in stages)
+    if config.objective.original_prompt_weight:
+        groups += stages[-1].num_samples
     whole = config.train.prompts_per_step // config.train.mini_batches * groups * longest
     return -(-max(min(config.train.micro_batch_tokens, whole), longest) // tp) * tp
 

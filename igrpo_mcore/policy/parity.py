@@ -33,10 +33,15 @@ class Parity:
 
 
 def compare(batches: Sequence[Sequence[TrainingSequence]], logprobs: Sequence[dict[int, Tensor]]) -> Parity:
-    """Compare the trainer's log-probs (this rank's share of each batch) with the sampler's; a collective."""
+    """Compare the trainer's log-probs (this rank's share of each batch) with the sampler's; a collective.
+
+    A sequence that was sampled under another prompt has nothing to agree with and is left out.
+    """
     diffs, first, worst, token = [torch.zeros(0, dtype=torch.float64)], 0.0, 0.0, 0
     for batch, found in zip(batches, logprobs, strict=True):
         for index, ours in found.items():
+            if not batch[index].sampled_here:
+                continue
             sampled = torch.tensor(batch[index].logprobs, dtype=torch.float64)
             diff = (ours.double().cpu() - sampled).abs()
             diff = torch.where(diff.isnan(), torch.inf, diff)

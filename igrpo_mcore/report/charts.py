@@ -46,7 +46,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart; ``share`` fixes the axis to 0…1, ``log`` makes it logarithmic, ``limit`` is a line."""
+    """One chart; ``share`` fixes the axis to 0…1, ``log`` makes it logarithmic, ``limit`` is a line. It is
+    drawn only where the metric ``needs``, if any, was measured."""
 
     title: str
     curves: tuple[Curve, ...]
@@ -54,6 +55,7 @@ class Panel:
     share: bool = False
     log: bool = False
     limit: float | None = None
+    needs: str | None = None
 
 
 def panels(parity_limit: float | None) -> list[Panel]:
@@ -121,7 +123,20 @@ def panels(parity_limit: float | None) -> list[Panel]:
             share=True,
         ),
         Panel("Gain over the chosen draft", (Curve("refinements/gain_over_draft", "reward"),)),
-        Panel("Groups with a gradient", (Curve("groups/with_gradient", "groups"),)),
+        Panel(
+            "Drafts ended early, and what the whole prompts say",
+            (
+                Curve("drafts/censored_share", "drafts ended early", NEUTRAL),
+                Curve("drafts/accuracy", "accuracy of the others", WARN),
+                Curve("drafts/whole_accuracy", "accuracy, whole prompts", DRAFTS),
+            ),
+            share=True,
+            needs="drafts/censored_share",
+        ),
+        Panel(
+            "Groups with a gradient",
+            (Curve("groups/with_gradient", "groups"), Curve("groups/refilled", "refilled", NEUTRAL)),
+        ),
         Panel(
             "Zero-std groups",
             (Curve("groups/zero_std_share", "share without a gradient"),),
@@ -194,7 +209,7 @@ def panels(parity_limit: float | None) -> list[Panel]:
 def draw(panel: Panel, records: Sequence[Record]) -> str | None:
     """The panel as an ``<svg>`` element; None where none of its metrics was ever measured."""
     curves = [curve for curve in panel.curves if values_of(records, curve.name)]
-    if not curves:
+    if not curves or (panel.needs and not values_of(records, panel.needs)):
         return None
     figure, axes = _figure()
     for curve in curves:

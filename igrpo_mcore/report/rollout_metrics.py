@@ -3,6 +3,9 @@
 import statistics
 from collections.abc import Sequence
 
+from igrpo_mcore.config.schema import ObjectiveConfig
+from igrpo_mcore.objective.advantages import has_gradient
+from igrpo_mcore.report.censored_metrics import censored_metrics
 from igrpo_mcore.report.draft_metrics import draft_metrics, stage_names
 from igrpo_mcore.report.hacking import hacking_metrics
 from igrpo_mcore.rewards.options import RewardOptions
@@ -10,10 +13,13 @@ from igrpo_mcore.types import Group, PromptRollout
 
 
 def rollout_metrics(
-    rollouts: Sequence[PromptRollout], options: RewardOptions | None = None
+    rollouts: Sequence[PromptRollout],
+    options: RewardOptions | None = None,
+    objective: ObjectiveConfig | None = None,
 ) -> dict[str, float | None]:
     """Metrics over all prompts of a step; give the rollouts of every rank.
-    ``options`` say where completions state their answers (none: the defaults).
+    ``options`` say where completions state their answers, ``objective`` what an advantage is (none: the
+    defaults).
 
     For each stage by its name:
     ``reward_mean`` and ``reward_std`` (population) over all its completions, the unweighted mean of
@@ -21,7 +27,8 @@ def rollout_metrics(
     the token budget ended, ``length_mean`` in tokens; of a stage that conditions the next one also
     ``overflowed_share``, the share of prompts whose chosen completion did not fit. Also
     ``groups/zero_std_share``: share of the groups that the update is taken on whose rewards are all
-    equal (no gradient), and ``groups/with_gradient``: number of the others; ``hacking/…`` of the group that
+    equal, and ``groups/with_gradient``: number of those in which a completion has an advantage (with
+    ``objective.advantage=group`` the others); ``hacking/…`` of the group that
     the update is taken on and ``hacking/drafts_…`` of the first stage, see ``igrpo_mcore.report.hacking``;
     ``rewards/failures``: reward calls that raised or ran out of time, all stages; all of ``draft_metrics``.
 
@@ -45,8 +52,11 @@ def rollout_metrics(
             for name, found in stages.items()
         },
         **draft_metrics(rollouts, options or RewardOptions()),
+        **censored_metrics(rollouts),
         "groups/zero_std_share": _mean(flat),
-        "groups/with_gradient": float(len(flat) - sum(flat)),
+        "groups/with_gradient": float(
+            sum(has_gradient(group.rewards, objective or ObjectiveConfig()) for group in trained)
+        ),
         **{f"hacking/drafts_{name}": value for name, value in hacking_metrics(single_shot).items()},
         **{f"hacking/{name}": value for name, value in hacking_metrics(trained).items()},
         "rewards/failures": float(sum(len(s.failures) for group in sampled for s in group.scores)),

@@ -1,7 +1,7 @@
 """The metrics of one step, as metrics.jsonl has them; docs/metrics.md says what each name means."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 from igrpo_mcore import device
@@ -13,15 +13,13 @@ from igrpo_mcore.policy.policy import UpdateStats
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.report.throughput import throughput
 from igrpo_mcore.rewards.options import RewardOptions
-from igrpo_mcore.rollout.stages import StageStats
+from igrpo_mcore.rollout.sampler import StepSamples
 from igrpo_mcore.run.phases import Phases
-from igrpo_mcore.types import PromptRollout
 from igrpo_mcore.weights.push import PushStats
 
 
 def step_metrics(
-    rollouts: Sequence[PromptRollout],
-    sampling: Mapping[str, StageStats],
+    samples: StepSamples,
     parity: Parity | None,
     importance: ImportanceWeights | None,
     updates: Sequence[UpdateStats],
@@ -33,9 +31,11 @@ def step_metrics(
     """Everything that a step measured; None is a figure that it does not have."""
     means = {name: fmean(u.metrics[name] for u in updates) for name in updates[0].metrics}
     trained = sum(u.tokens for u in updates)
+    sampling = samples.stats
     return {
         "time/unix": time.time(),
-        **rollout_metrics(rollouts, options),
+        **rollout_metrics(samples.rollouts, options, config.objective),
+        **({"groups/refilled": float(samples.refilled)} if config.rollout.max_refills else {}),
         "policy/loss": fmean(u.loss for u in updates),
         "policy/entropy": means["entropy"],
         "policy/clip_fraction": means["clip_fraction_low"] + means["clip_fraction_high"],

@@ -16,6 +16,7 @@ REGISTERED = {
     "accuracy": "igrpo_mcore.rewards.accuracy:accuracy_reward",
     "reasoning_gym": "igrpo_mcore.rewards.reasoning_gym:reasoning_gym_reward",
     "format": "igrpo_mcore.rewards.format:format_reward",
+    "overlong": "igrpo_mcore.rewards.overlong:overlong_reward",
 }
 
 

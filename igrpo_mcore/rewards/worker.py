@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.rewards.messages import Job, Loaded, Setup, Verdict, receive, send
@@ -47,8 +48,11 @@ def serve(connection: socket.socket) -> None:
         for reward in rewards[job.first_reward :]:
             # The alarm's default action ends the process even inside a C call that holds the GIL.
             signal.setitimer(signal.ITIMER_REAL, setup.time_limit_s + ORPHAN_GRACE_S)
+            start = time.monotonic()
             verdict = judge(reward, job.problem, job.completion)
             signal.setitimer(signal.ITIMER_REAL, 0)
+            if time.monotonic() - start > setup.time_limit_s:  # whether or not the parent was looking
+                verdict = Verdict(0.0, f"no answer within {setup.time_limit_s:g} s")
             send(connection, verdict)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from igrpo_mcore.config.load import all_keys, load_config, to_yaml
 from igrpo_mcore.config.schema import Config, Selection
+from igrpo_mcore.config.validate import validate
 from igrpo_mcore.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,11 @@ def test_options_that_the_documents_name_exist():
         ("train.seed=4294967296", "at most 2147483647"),
         ("rollout.draft_template=hello", "{problem}"),
         ("reward.weights={accuracy: 0, format: 0}", "reward.weights"),
+        ("reward.overlong_buffer=0.2", "set both, or neither"),
+        ("reward.weights.overlong=1", "set both, or neither"),
+        ("objective.advantage=raft", "set objective.kind=reinforce"),
+        ("objective={advantage: raw, advantage_std: none}", "objective.advantage_std has no meaning"),
+        ("objective={advantage: positive, advantage_std: half}", "objective.advantage_std"),
         ("steps", "key=value"),
     ],
 )
@@ -144,9 +150,26 @@ def test_what_the_literature_does_can_be_configured(recipe: Path, overrides: lis
     load_config(recipe, overrides)
 
 
-def test_draft_weight_without_drafts(recipe: Path):
-    with pytest.raises(UserError, match="draft_weight needs drafts"):
-        load_config(recipe, ["rollout.selection=none", "objective.draft_weight=1"])
+@pytest.mark.parametrize("weight", ["draft_weight", "original_prompt_weight"])
+def test_a_loss_on_drafts_without_drafts(recipe: Path, weight: str):
+    with pytest.raises(UserError, match=f"objective.{weight} needs drafts"):
+        load_config(recipe, ["rollout.selection=none", f"objective.{weight}=1"])
+
+
+def test_draft_policies_that_lack_what_they_choose_by(recipe: Path):
+    formatless = ["reward.weights.format=0", "rollout.selection=worst_formatted"]
+    load_config(recipe, formatless)
+    config = load_config(recipe)
+    config.rollout.selection, config.reward.weights = Selection.worst_formatted, {"accuracy": 1.0}
+    with pytest.raises(UserError, match=r"reward.weights.format=0"):
+        validate(config)
+    with pytest.raises(UserError, match=r"train.prompts_per_step to 2"):
+        load_config(recipe, ["rollout.selection=mismatched", "train.prompts_per_step=1"])
+
+
+def test_without_a_baseline_one_refinement_is_enough(recipe: Path):
+    load_config(recipe, ["rollout.num_refinements=1", "objective.advantage=raw"])
+    load_config(recipe, ["rollout.num_refinements=1", "objective.advantage=raft", "objective.kind=reinforce"])
 
 
 def test_missing_values_and_files(tmp_path: Path):

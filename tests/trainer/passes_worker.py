@@ -19,6 +19,7 @@ from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.learner import Learner
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
+from igrpo_mcore.rollout.sampler import StepSamples
 from igrpo_mcore.run.checkpoint_folder import Position
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.trainer import Trainer
@@ -86,7 +87,8 @@ def run(checkpoint: str, mini_batches: int, passes: int) -> dict:
 
     policy.update, policy.logprobs = recorded_update, recorded_logprobs
     trainer.gpu = DeviceMemory(policy, lambda: RecordingEngine(events), trainer.phases)
-    trainer.sampler = SimpleNamespace(sample=lambda step, drawn: ([], {}))
+    nothing: list = []
+    trainer.sampler = SimpleNamespace(sample=lambda step, drawn: StepSamples(nothing, nothing, {}, 4))
     trainer.push = lambda: events.append("push")
     trainer_module.mini_batches = lambda *_: batches
     trainer_module.rank_spread = lambda phases: {}

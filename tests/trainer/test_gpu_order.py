@@ -10,6 +10,7 @@ from igrpo_mcore.config.schema import Config, DataConfig, DType, ModelConfig
 from igrpo_mcore.device_memory import DeviceMemory
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy import learner
+from igrpo_mcore.rollout.sampler import StepSamples
 from igrpo_mcore.run.checkpoint_folder import Position
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.trainer import Trainer
@@ -58,7 +59,8 @@ class Run:
         assert self.engine.weights == "on the GPU"
         assert self.engine.kv_cache
         self.events.append("sample")
-        return [], {}
+        nothing: list = []
+        return StepSamples(nothing, nothing, {}, 4)
 
     def pushed(self, engine: RecordingEngine) -> None:
         assert engine.weights != "discarded"

@@ -7,6 +7,7 @@ from typing import Any, cast, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.config.validate import validate
@@ -92,7 +93,13 @@ def _parse_override(text: str) -> tuple[str, DictConfig]:
     key, separator, _ = text.partition("=")
     if not separator or not key:
         raise UserError(f"override {text!r} is not of the form key=value, for example train.steps=10")
-    return f"override {text}", OmegaConf.from_dotlist([text])
+    try:
+        return f"override {text}", OmegaConf.from_dotlist([text])
+    except (OmegaConfBaseException, YAMLError) as error:
+        value = f"{key}='{text.partition('=')[2]}'"
+        raise UserError(
+            f'override {text!r} is not valid YAML ({one_line(error)}); quote the value: "{value}"'
+        ) from error
 
 
 def _flat_keys(layer: DictConfig, prefix: str = "") -> list[str]:

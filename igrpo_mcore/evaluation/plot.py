@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
 from igrpo_mcore.evaluation.figures import Evaluation
 from igrpo_mcore.report.charts import GRID, INK, PHASE_COLOURS
@@ -14,6 +13,7 @@ def draw_pass_at(measured: Sequence[Evaluation], path: Path) -> None:
     """Write a PNG. Raises ``OSError`` where it cannot be written."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained", dpi=150)
     axes = figure.add_subplot()
+    ticks = sorted({int(k) for one in measured for k in one.pass_at})
     for one, colour in zip(measured, PHASE_COLOURS * len(measured), strict=False):
         ks = [int(k) for k in one.pass_at]
         found = list(one.pass_at.values())
@@ -30,7 +30,8 @@ def draw_pass_at(measured: Sequence[Evaluation], path: Path) -> None:
                 label=f"majority of {one.samples}",
             )
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xticks(ticks, [str(k) for k in ticks])
+    axes.minorticks_off()
     axes.set_ylim(0, 1)
     axes.set_xlabel("k", color=INK)
     axes.set_ylabel("pass@k", color=INK)

@@ -101,6 +101,10 @@ def test_options_that_the_documents_name_exist():
         ("objective={advantage: raw, advantage_std: none}", "objective.advantage_std has no meaning"),
         ("objective={advantage: positive, advantage_std: half}", "objective.advantage_std"),
         ("steps", "key=value"),
+        ("eval.template={problem} Say it.", "quote the value: \"eval.template='{problem} Say it.'\""),
+        ("eval.template=problem", "lacks {problem}"),
+        ("eval.every=-1", "eval.every=-1 must be at least 0"),
+        ("eval.batch_completions=0", "eval.batch_completions=0 must be at least 1"),
     ],
 )
 def test_refused_with_the_field_named(recipe: Path, override: str, message: str):

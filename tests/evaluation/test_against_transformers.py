@@ -33,7 +33,7 @@ def evaluated(folder: Path, root: Path, *options: str) -> tuple[dict, list[dict]
     file = root / "sums.jsonl"
     file.write_text("".join(json.dumps({"problem": p, "answer": a}) + "\n" for p, a in PROBLEMS))
     status, output = igrpo(
-        *("eval", folder, "--suite", file, "eval.keep_tokens=true", f"eval.template={TEMPLATE}"),
+        *("eval", folder, "--suite", file, "eval.keep_tokens=true", f"eval.template='{TEMPLATE}'"),
         *(f"rollout.max_completion_tokens={LENGTH}", "rollout.max_prompt_tokens=128"),
         *("reward.accuracy_from=anywhere", f"run.dir={root}", *options),
     )

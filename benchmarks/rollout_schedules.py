@@ -52,7 +52,7 @@ class Forced:
 
     def of(self, key: SampleKey) -> tuple[int, float]:
         refined = key.stage == "refinements"
-        index = key.index + self.drafts if refined else key.index
+        index = key.sample + self.drafts if refined else key.sample
         rng = random.Random(f"{key.step}/{key.position}/{index}")
         hard = random.Random(f"{key.step}/{key.position}").random()
         length = int(rng.lognormvariate(3.2 + 1.1 * hard, 0.55))

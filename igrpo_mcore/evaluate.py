@@ -100,7 +100,8 @@ def evaluate(target: Target, sets: Sequence[ProblemSet], request: Request) -> No
     """
     config, step = target.config, target.step
     run = run_dir(config.run)
-    sampler = start_sampler(config, target.checkpoint, sets[0].problems)
+    before = read(request.against) if request.against and is_main_rank() else None
+    sampler = start_sampler(config, target.checkpoint)
     weights = target.checkpoint or resolve_checkpoint(config.model.path)
     measured = []
     for problems in sets:
@@ -111,7 +112,7 @@ def evaluate(target: Target, sets: Sequence[ProblemSet], request: Request) -> No
             found = Evaluation.of(step, answered, suite=problems.name, winners=majority)
             write(path, found)
             measured.append(found)
-            _print(path, found, answered, request)
+            _print(path, found, answered, request.show, before)
     if len(measured) > 1:
         _write_together(run / "eval", step, measured)
     sampler.close()
@@ -143,14 +144,15 @@ def _answers(
     return answered
 
 
-def _print(path: Path, found: Evaluation, answered: Sequence[Answered], request: Request) -> None:
-    for line in answered[: request.show]:
+def _print(
+    path: Path, found: Evaluation, answered: Sequence[Answered], show: int, before: Evaluation | None
+) -> None:
+    for line in answered[:show]:
         print(f"  {line.problem.problem}   [{line.problem.answer}]")
         for text, score in list(zip(line.texts, line.scores, strict=True))[:3]:
             print(f"    {score.total:g}  {text!r}")
     print(f"{path}: {found}")
-    if request.against is not None:
-        before = read(request.against)
+    if before is not None:
         gain = found.accuracy - before.accuracy
         print(f"{'before':<8} {before}\n{'after':<8} {found}\n{'gain':<8} {gain:+.3f}")
     print(end="", flush=True)

@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -127,7 +127,8 @@ def all_keys(node: type = Config, prefix: str = "") -> list[str]:
 def _field_types(node: type) -> dict[str, Any]:
     hints = get_type_hints(node)
     types = {field.name: hints[field.name] for field in fields(node)}
-    return {n: next((a for a in get_args(t) if is_dataclass(a)), t) for n, t in types.items()}
+    optional = {n: t for n, t in types.items() if get_origin(t) is not list}  # a list is one option
+    return types | {n: next((a for a in get_args(t) if is_dataclass(a)), t) for n, t in optional.items()}
 
 
 def _check_key(key: str, source: str) -> None:

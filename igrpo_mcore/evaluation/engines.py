@@ -15,13 +15,12 @@ from igrpo_mcore.rollout.sampler import Sampler
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder
 from igrpo_mcore.run.phases import Phases
-from igrpo_mcore.types import Problem
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
 from igrpo_mcore.weights.hf_import import load_hf_weights
 from igrpo_mcore.weights.push import Pusher
 
 
-def start_sampler(config: Config, checkpoint: Path | None, problems: list[Problem]) -> Sampler:
+def start_sampler(config: Config, checkpoint: Path | None) -> Sampler:
     """Start this rank's engine with the weights of ``checkpoint`` (None: of ``model.path``). Collective.
 
     The weights come through the train layout, as a run's do: read, pushed, and then let go, so no optimizer
@@ -54,4 +53,4 @@ def start_sampler(config: Config, checkpoint: Path | None, problems: list[Proble
         dtype=torch_dtype(config.model.dtype),
     )
     pusher.push(engine)
-    return Sampler(config, engine, tokenizer, Phases(), problems=problems)
+    return Sampler(config, engine, tokenizer, Phases(), trains=False)

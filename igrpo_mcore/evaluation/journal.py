@@ -26,6 +26,8 @@ class Journal:
             other = self._fingerprint_there()
             if other is not None and other != fingerprint:
                 path.rename(self._beside(other))
+                for figures in (".json", ".md", ".png"):  # they are of what was moved, and follow from it
+                    path.with_suffix(figures).unlink(missing_ok=True)
             if not path.exists() and self._beside(fingerprint).exists():
                 self._beside(fingerprint).rename(path)
         except OSError as error:
@@ -58,7 +60,7 @@ class Journal:
         records = [{FINGERPRINT: self._fingerprint, **line.record()} for line in answered]
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+                file.write("".join(json.dumps(record) + "\n" for record in records))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

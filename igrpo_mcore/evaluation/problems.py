@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_mcore.config.schema import Config
-from igrpo_mcore.data.problems import GENERATED, asked, held_out_problems, load_problems
+from igrpo_mcore.data.problems import GENERATED, asked, held_out_problems, read_problems
 from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.evaluation.figures import HELD_OUT
 from igrpo_mcore.evaluation.rows import file_rows
@@ -89,7 +89,11 @@ def _problem_set(config: Config, name: str) -> ProblemSet:
         raise UserError(
             f"no suite {suite_name!r}; {hint} (or SUITE=FILE, a JSONL or Parquet file, reasoning_gym:TASK)"
         )
-    return ProblemSet(Path(name).stem, load_problems(replace(config.data, path=name)), samples)
+    return ProblemSet(
+        Path(name).stem,
+        read_problems(replace(config.data, path=name, subset=None, pass_rate_field=None)),
+        samples,
+    )
 
 
 def _problems(suite: Suite, rows: Iterator[tuple[int, str, Row]]) -> list[Problem]:

@@ -15,7 +15,8 @@ from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.engine import EngineBytes, engine_bytes
 from igrpo_mcore.planning.gpus import GIB, GPU
 from igrpo_mcore.planning.layout import Layout, Stage, stages_of
-from igrpo_mcore.planning.parameters import TrainerBytes, largest_weight_gradient, trainer_bytes
+from igrpo_mcore.planning.lora import trained_bytes
+from igrpo_mcore.planning.parameters import TrainerBytes, largest_weight_gradient
 from igrpo_mcore.planning.refit import Refit
 from igrpo_mcore.planning.workload import Lengths, largest_micro_batch, most_head_rows, update_of
 from igrpo_mcore.policy.architecture import padded_vocab_size
@@ -168,7 +169,7 @@ def memory_plan(
     """Each phase on its fullest rank."""
     engine = engine_bytes(model, config, gpu)
     stages = stages_of(model.architecture, layout)
-    training = [_resident(trainer_bytes(model, layout, stage), layout) for stage in stages]
+    training = [_resident(trained_bytes(model, layout, stage, config.lora), layout) for stage in stages]
     offloads = config.model.offload_optimizer
     residents = [_without_optimizer(parts) for parts in training] if offloads else training
     fullest = max(range(len(stages)), key=lambda i: sum(residents[i].values()))

@@ -65,10 +65,8 @@ def time_plan(
     efficiency: Efficiency,
 ) -> TimePlan:
     """Seconds by phase at the given mean lengths."""
-    *drafts, last = (
-        rollout_seconds(model, config, layout, gpu, engine, stage, efficiency)
-        for stage in rollout_stages(config, lengths)
-    )
+    stages = rollout_stages(config, lengths)
+    *drafts, last = rollout_seconds(model, config, layout, gpu, engine, stages, efficiency)
     update, forward = update_seconds(model, config, layout, gpu, lengths, efficiency)
     # with one update and no correction old log-probs are computed only where the parity gate is due
     needed = config.train.updates_per_step > 1 or config.objective.correction != Correction.none

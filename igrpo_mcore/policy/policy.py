@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from igrpo_kernels import Objective, policy_loss, token_logprobs
 from megatron.core import parallel_state as mpu
+from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
@@ -24,12 +25,16 @@ from igrpo_mcore.policy.checkpoint import (
 )
 from igrpo_mcore.policy.flops import update_flops
 from igrpo_mcore.policy.layer_spec import has_transformer_engine
+from igrpo_mcore.policy.lora import Adapters
+from igrpo_mcore.policy.lora_optimizer import LoRAOptimizer
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
 from igrpo_mcore.policy.packing import PackedRow, micro_batches, pack, split_by_tokens
 from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import TrainingSequence
+from igrpo_mcore.weights.local import locate_shards
+from igrpo_mcore.weights.table import Table
 
 MEAN_METRICS = ("clip_fraction_low", "clip_fraction_high", "kl", "neg_log_ratio", "entropy")
 COUNTS = ("row_tokens", "row_pairs", "head_rows")
@@ -42,7 +47,8 @@ class UpdateStats:
     """One optimizer update.
 
     ``tokens`` are of the sequences that carry a gradient, ``batch_tokens`` of all; ``metrics`` are means
-    over the response tokens of the former (0 where there are none). ``flops`` are of all ranks.
+    over the response tokens of the former (0 where there are none). ``flops`` are of all ranks. ``skipped``:
+    loss or gradient were not finite, and nothing was changed.
     """
 
     loss: float
@@ -53,6 +59,7 @@ class UpdateStats:
     head_rows: int
     flops: int
     metrics: dict[str, float]
+    skipped: bool = False
 
 
 def carries_gradient(sequence: TrainingSequence, objective: Objective) -> bool:
@@ -68,8 +75,11 @@ class Policy:
     packed micro-batches, and the last pipeline stage holds the results.
     """
 
-    def __init__(self, config: Config, architecture: Architecture, updates: int) -> None:
-        """``updates`` is the number of optimizer steps that the learning-rate schedule spans."""
+    def __init__(
+        self, config: Config, architecture: Architecture, updates: int, table: Table | None = None
+    ) -> None:
+        """``updates`` is the number of optimizer steps that the learning-rate schedule spans. ``lora.rank``
+        asks for the model's weight table."""
         self._options = config
         self.architecture = architecture
         self.device = device.current_device()
@@ -78,14 +88,22 @@ class Policy:
             self.chunks = build_model(architecture, config.parallel, config.model, longest)
             for chunk in self.chunks:
                 chunk.to(self.device)
-            self._ddp = wrap_data_parallel(self.chunks)
-            self._optimizer = build_optimizer(self._ddp, config.optimizer)
+            self._ddp = wrap_data_parallel(self.chunks, distributed_optimizer=not config.lora.rank)
+            self._optimizer: MegatronOptimizer | LoRAOptimizer
+            if config.lora.rank:
+                assert table is not None
+                shards = locate_shards(self.chunks, table)
+                adapters = Adapters(shards, self.chunks, config.lora, config.train.seed)
+                self._optimizer = LoRAOptimizer(adapters, self._ddp, config.optimizer)
+            else:
+                self._optimizer = build_optimizer(self._ddp, config.optimizer)
         # exact for attention; a Mamba state runs through prompt and completion in one go
         self._shares_prompts = architecture.mamba is None and not has_transformer_engine()
         self.dtype = self.chunks[0].config.params_dtype
         self._offload = OptimizerOffload(self._optimizer, self._ddp)
         self._schedule = build_schedule(self._optimizer, config.optimizer, updates)
         self.updates = 0
+        self._skipped_in_a_row = 0
         self._tp_group = mpu.get_tensor_model_parallel_group()
         self._dp_group = mpu.get_data_parallel_group()
         self._last_stage = mpu.is_pipeline_last_stage(ignore_virtual=True)
@@ -184,8 +202,11 @@ class Policy:
         changes neither loss nor gradient. Where that is all of them the step is taken with a gradient
         of 0: moments decay, and the schedule and ``updates`` go on.
 
+        Where the loss or the gradient norm is not finite no step is taken: weights, optimizer, schedule and
+        ``updates`` are as before the call.
+
         Raises:
-            UserError: the gradient norm is not finite; weights and optimizer are as before the call.
+            UserError: that happened more than ``train.max_skipped_updates`` times in a row.
         """
         loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs, importance)
         tokens, pairs, head_rows = (int(metrics.pop(name)) for name in COUNTS)
@@ -193,14 +214,14 @@ class Policy:
             # Megatron steps on a NaN norm, so it is looked at first; preparing twice changes nothing
             self._optimizer.prepare_grads()
             grad_norm = float(self._optimizer.get_grad_norm())
-            if not math.isfinite(grad_norm):
-                raise UserError(
-                    f"the gradient norm is {grad_norm}, so no step was taken and the run ends here; lower "
-                    "optimizer.lr, or look for infinite or extreme values in what the rewards return"
-                )
-            self.updates += 1
-            self._schedule.step(1)
-            self._optimizer.step()
+            skipped = not (math.isfinite(loss) and math.isfinite(grad_norm))
+            if skipped:
+                self._count_skipped(loss, grad_norm)
+            else:
+                self._skipped_in_a_row = 0
+                self.updates += 1
+                self._schedule.step(1)
+                self._optimizer.step()
         return UpdateStats(
             loss=loss,
             grad_norm=grad_norm,
@@ -210,7 +231,19 @@ class Policy:
             head_rows=head_rows,
             flops=update_flops(self.architecture, tokens, pairs, head_rows),
             metrics=metrics,
+            skipped=skipped,
         )
+
+    def _count_skipped(self, loss: float, grad_norm: float) -> None:
+        self._skipped_in_a_row += 1
+        allowed = self._options.train.max_skipped_updates
+        if self._skipped_in_a_row > allowed:
+            again = f" for the {self._skipped_in_a_row}th time in a row" if allowed else ""
+            raise UserError(
+                f"the gradient norm is {grad_norm} and the loss {loss}{again}, so no step was taken and the "
+                "run ends here; lower optimizer.lr, look for infinite or extreme values in what the rewards "
+                "return, or let such updates pass with train.max_skipped_updates"
+            )
 
     def accumulate_gradient(
         self,

@@ -101,7 +101,7 @@ def generate(
     ]
     for prompt, of_prompt, seed in zip(prompts, keys, seeds, strict=True):
         for key in of_prompt:
-            engine.submit(key, prompt, sampling, seed + key.index)
+            engine.submit(key, prompt, sampling, seed + key.sample)
     found: dict[SampleKey, Completion] = {}
     while engine.busy:
         found.update(engine.step())

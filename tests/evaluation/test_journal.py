@@ -56,7 +56,9 @@ def test_half_a_batch_is_sampled_again(tmp_path):
 def test_another_evaluation_is_kept_beside_and_taken_up_again(tmp_path):
     path = tmp_path / "step_3.jsonl"
     written(path, fingerprint="aa")
+    path.with_suffix(".json").write_text("figures of aa")
     other = Journal(path, "bb")
+    assert not path.with_suffix(".json").exists()  # they would be taken for those of bb
     assert other.finished(3, 7) == []
     other.append(LINES[:3])
     assert (tmp_path / "step_3.aa.jsonl").exists()

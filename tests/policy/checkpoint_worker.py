@@ -19,7 +19,8 @@ from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy.architecture import load_hf_config
-from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
+from igrpo_mcore.policy.checkpoint import load_latest
+from igrpo_mcore.policy.checkpoint_writer import save_checkpoint
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from igrpo_mcore import device_memory
+from igrpo_mcore import device_memory, gate
 from igrpo_mcore import trainer as trainer_module
 from igrpo_mcore.config.schema import Config, DataConfig, DType, ModelConfig
 from igrpo_mcore.device_memory import DeviceMemory
@@ -12,6 +12,7 @@ from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy import learner
 from igrpo_mcore.rollout.sampler import StepSamples
 from igrpo_mcore.run.checkpoint_folder import Position
+from igrpo_mcore.run.journal import NoJournal
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import TrainingSequence
@@ -32,7 +33,8 @@ class Run:
         self.events: list[str] = []
         policy = RecordingPolicy(self.events, off_by, offloads)
         self.trainer = trainer = Trainer.__new__(Trainer)
-        trainer.config, trainer.phases, trainer.report, trainer.checkpoints = config, Phases(), None, None
+        trainer.config, trainer.phases, trainer.report = config, Phases(), None
+        trainer.checkpoints = SimpleNamespace(oldest_step=lambda: 0)
         trainer.position = Position(0, 0, 0)
         trainer.learner = learner.Learner(config, policy, trainer.phases)
 
@@ -41,15 +43,16 @@ class Run:
             return RecordingEngine(self.events)
 
         trainer.gpu = DeviceMemory(policy, start_engine, trainer.phases)
-        trainer.sampler = SimpleNamespace(sample=self.sample)
+        trainer.sampler = SimpleNamespace(sample=self.sample, journal=NoJournal())
         trainer.held_out = SimpleNamespace(evaluate=lambda step: {}, improved=False)
         trainer.pusher = SimpleNamespace(push=self.pushed)
         monkeypatch.setattr(
             trainer_module, "mini_batches", lambda *_: [[TrainingSequence((1,), (2, 3, 4), LOGPROBS)]]
         )
         monkeypatch.setattr(trainer_module, "rank_spread", lambda phases: {})
-        monkeypatch.setattr(trainer_module, "verify_weights", self.verify)
-        monkeypatch.setattr(trainer_module, "save_checkpoint", self.save)
+        monkeypatch.setattr(gate, "verify_weights", self.verify)
+        trainer.gate = gate.Gate(config, trainer.learner, trainer.gpu, trainer.pusher)
+        trainer.writer = SimpleNamespace(begin=self.save)
 
     @property
     def engine(self) -> RecordingEngine:
@@ -71,10 +74,9 @@ class Run:
         self.events.append(f"verify weights {self.engine.weights}")
         return SimpleNamespace(mismatches=(SimpleNamespace(tensor="model.norm.weight"),))
 
-    def save(self, *_: object) -> str:
+    def save(self, *_: object) -> None:
         assert not self.trainer.learner.policy.offloaded
         self.events.append("save")
-        return "step_000001"
 
     def taken(self) -> list[str]:
         """Events since the last look."""

@@ -60,7 +60,7 @@ def test_options_that_the_documents_name_exist():
         name
         for path in texts
         for name in re.findall(rf"(?<![\w./])((?:{sections})\.[a-z_]+)(?=[=`,)\s])", path.read_text())
-        if not name.endswith((".py", ".jsonl", ".json", ".yaml"))
+        if not name.endswith((".py", ".jsonl", ".json", ".yaml", ".md"))
     }
     assert len(named) > 20
     assert named - NO_OPTIONS <= set(all_keys())

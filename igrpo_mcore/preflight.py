@@ -13,7 +13,7 @@ from igrpo_mcore.disk import GIB, room_for
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import architecture_of, table_for
 from igrpo_mcore.families.architecture import Architecture
-from igrpo_mcore.policy.architecture import check_layout, check_window, load_hf_config
+from igrpo_mcore.policy.architecture import check_layout, check_targets, check_window, load_hf_config
 from igrpo_mcore.report.mlflow_sink import check_mlflow
 from igrpo_mcore.report.wandb_sink import check_wandb
 from igrpo_mcore.rewards.judge import check_judge
@@ -69,6 +69,8 @@ def checks(
     """What a run needs wherever it is submitted from, the quick first. The run's folder needs its name."""
 
     def model() -> str:
+        if config.lora.rank:
+            check_targets(list(table_for(hf_config).tensors), config.lora)
         check_layout(architecture, config.parallel, config.rollout.tp, world_size)
         check_window(architecture, config.rollout.longest_sequence)
         check_engine(hf_config, config.rollout)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.tokenizer import load_tokenizer
 from igrpo_mcore.device_memory import DeviceMemory
-from igrpo_mcore.families import architecture_of
+from igrpo_mcore.families import architecture_of, table_for
 from igrpo_mcore.gate import Gate
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.objective.comparison import same_gradient_note
@@ -55,7 +55,8 @@ class Trainer:
         self.tokenizer = load_tokenizer(config.model.path)
 
         start_process_groups(config.parallel, config.train.seed, config.run.hang_minutes)
-        policy = Policy(config, architecture, config.train.steps * config.train.updates_per_step)
+        updates = config.train.steps * config.train.updates_per_step
+        policy = Policy(config, architecture, updates, table_for(hf_config))
         load_hf_weights(policy.chunks, resolve_checkpoint(config.model.path), hf_config)
         policy.weights_loaded()
         self.learner = Learner(config, policy, self.phases)
@@ -131,7 +132,7 @@ class Trainer:
             due = self.gate.due(step) and any(fresh)
             with self.gpu.training(keep_engine_weights=due):
                 old = self.learner.logprobs(batches) if self.learner.needs_old_logprobs else None
-                measured = self.gate.check(fresh, old if fresh is batches else None) if due else None
+                measured = self.gate.check(fresh, old if fresh is batches else None, step) if due else None
                 importance = self.learner.importance(batches, old)
                 ref = self.learner.reference_logprobs(batches)
                 with self.phases("update"), self.gpu.updating():

@@ -99,9 +99,30 @@ class ModelConfig:
     """Parameter and activation type; float32 on machines without a GPU."""
     recompute: Recompute = Recompute.none
     """Activation recomputation in the update."""
+    fused_head: bool = False
+    """Make the logits of 1,024 response rows at a time inside the loss, where those of a whole micro-batch do
+    not fit; same loss and gradients. It holds an fp32 gradient of the LM head besides: see docs/plan.md."""
     offload_optimizer: bool = False
     """Keep optimizer state and gradient buffers off the GPU from the end of an update to the start of
     the next, so that the engine can take their memory. Costs two copies over the host link a step."""
+
+
+@dataclass
+class LoRAConfig:
+    rank: int = 0
+    """r of the adapters; 0 trains every parameter. See ``igrpo_mcore.policy.lora``."""
+    alpha: float | None = None
+    """Adapters are scaled by alpha / rank; none takes rank, a scale of 1."""
+    targets: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+    """Tensors that get an adapter, by their names in the Hugging Face checkpoint (of Nemotron-H also in_proj
+    and out_proj); everything else stays as it was."""
+
+    def adapts(self, name: str) -> bool:
+        """Whether a tensor of the checkpoint is a target: its name's last word but ``weight``."""
+        parts = name.split(".")
+        return parts[-1] == "weight" and len(parts) > 1 and parts[-2] in self.targets
 
 
 @dataclass
@@ -332,7 +353,7 @@ class ObjectiveConfig(ObjectiveOptions):
     or none (Dr. GRPO's advantage)."""
     correction: Correction = Correction.none
     """Truncated importance weights min(π_old / π_sampler, correction_cap) on the objective: of each token,
-    or of the whole sequence. Costs a log-prob pass a step where there is only one update."""
+    or of the whole sequence. With one update a step π_old is taken from that update's own forward pass."""
     correction_cap: float = 2.0
     """C of the truncated weights, at least 1 (verl's default, 2)."""
     draft_weight: float = 0.0
@@ -399,6 +420,9 @@ class TrainConfig:
 class ParityConfig:
     every: int = 1
     """Steps between comparisons of the sampler's log-probs with the trainer's; step 1 always."""
+    sequences: int | None = 64
+    """Sequences of the batch that a comparison takes, drawn by ``train.seed`` and step; none takes all. Where
+    a step makes several updates, which need the log-probs of every sequence, it is always all."""
     mean_threshold: float | None = None
     """Largest mean difference allowed, nats; none takes the default of dtype and device, see
     ``igrpo_mcore.config.parity_limits``."""
@@ -465,6 +489,7 @@ class RunConfig:
 @dataclass
 class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

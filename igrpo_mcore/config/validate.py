@@ -22,6 +22,8 @@ LONGEST_TIME_LIMIT_S = 86400.0
 LARGEST_SEED = 2**31 - 1
 """Seeds of numpy end at 2**32 and ranks add to theirs."""
 
+RUN_NAME = re.compile(r"(?!\.{1,2}$)[^/\0\n]{1,200}")
+
 
 def _at_least(config: Config, minimum: float, *names: str) -> None:
     for name in names:
@@ -98,6 +100,16 @@ def _drafts_and_advantages(config: Config) -> None:
         )
 
 
+def _lora(config: Config) -> None:
+    if config.lora.rank and config.model.offload_optimizer:
+        raise UserError(
+            "model.offload_optimizer moves Megatron's optimizer, which lora.rank replaces by a small one of "
+            "its own; set model.offload_optimizer=false"
+        )
+    if config.lora.rank and not config.lora.targets:
+        raise UserError("lora.targets is empty; name tensors, for example lora.targets=[q_proj,v_proj]")
+
+
 def _data(config: Config) -> None:
     data = config.data
     for name, weight in [("weight", data.weight), *((f"mixture: {s.path}", s.weight) for s in data.mixture)]:
@@ -142,6 +154,7 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "parallel.tp", "parallel.pp", "parallel.cp", "parallel.ep", "parallel.vpp")
     _at_least(config, 1, "parallel.dp", "rollout.tp", "train.steps", "train.prompts_per_step")
     _at_least(config, 1, "train.mini_batches", "train.micro_batch_tokens", "parity.every", "reward.workers")
+    _at_least(config, 1, "parity.sequences")
     _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens", "rollout.draft_rounds")
     _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
     _at_least(config, 1, "rollout.push_bucket_bytes", "rollout.kv_cache_bytes", "rollout.max_draft_tokens")
@@ -150,7 +163,8 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
     _at_least(config, 0, "data.seed", "eval.temperature", "data.min_pass_rate", "data.max_pass_rate")
     _at_least(config, 1, "data.limit", "data.max_problem_characters")
-    _above(config, 0, "data.weight")
+    _above(config, 0, "data.weight", "lora.alpha")
+    _at_least(config, 0, "lora.rank")
     _above(config, 0, "eval.top_p")
     _at_most(config, 1, "eval.top_p", "reward.overlong_buffer", "data.max_pass_rate")
     _at_most(config, LARGEST_SEED, "data.seed")
@@ -169,6 +183,11 @@ def validate(config: Config) -> None:
     _at_most(config, LARGEST_SEED, "train.seed")
     check_rewards(config.reward)
 
+    if config.run.name is not None and not RUN_NAME.fullmatch(config.run.name):
+        raise UserError(
+            f"run.name={config.run.name!r} must be the name of one folder, for example my-run; run.dir says "
+            "where it lies"
+        )
     rollout, objective, train = config.rollout, config.objective, config.train
     _check_schedule(config)
     if rollout.selection != Selection.none and rollout.num_drafts < 1:
@@ -179,6 +198,7 @@ def validate(config: Config) -> None:
     _drafts_and_advantages(config)
     _overlong(config)
     _data(config)
+    _lora(config)
     budget = rollout.max_refinement_prompt_tokens
     if budget is not None and budget < rollout.max_prompt_tokens:
         raise UserError(

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from igrpo_mcore.config.load import all_keys, load_config, to_yaml
-from igrpo_mcore.config.schema import Config, Selection
+from igrpo_mcore.config.schema import Config, MixtureSet, Selection
 from igrpo_mcore.config.validate import validate
 from igrpo_mcore.errors import UserError
 
@@ -66,6 +66,26 @@ def test_options_that_the_documents_name_exist():
     assert named - NO_OPTIONS <= set(all_keys())
 
 
+def test_a_mixture_is_a_list_of_sets(recipe: Path, tmp_path: Path):
+    child = tmp_path / "mixed.yaml"
+    child.write_text(
+        "base: recipe.yaml\ndata: {mixture: [{path: other.jsonl, weight: 2, answer_field: a}]}\n"
+    )
+    config = load_config(child)
+    assert config.data.mixture == [MixtureSet("other.jsonl", 2.0, answer_field="a")]
+    again = tmp_path / "again.yaml"
+    again.write_text(to_yaml(config))
+    assert load_config(again) == config
+    for wrong, message in {
+        "[{path: x, wieght: 2}]": "wieght",
+        "[{path: x, weight: 0}]": "weight 0.0 must be above 0",
+        "[{weight: 2}]": "path",
+    }.items():
+        child.write_text(f"base: recipe.yaml\ndata: {{mixture: {wrong}}}\n")
+        with pytest.raises(UserError, match=message):
+            load_config(child)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -106,6 +126,12 @@ def test_options_that_the_documents_name_exist():
         ("train.seed=4294967296", "at most 2147483647"),
         ("rollout.draft_template=hello", "{problem}"),
         ("reward.weights={accuracy: 0, format: 0}", "reward.weights"),
+        ("lora={rank: 4, targets: []}", "lora.targets is empty"),
+        ("data.weight=2", "data.weight has no meaning without data.mixture"),
+        ("data.curriculum=easy_to_hard", "set data.pass_rate_field"),
+        ("data.min_pass_rate=0.5", "set data.pass_rate_field"),
+        ("data={pass_rate_field: r, min_pass_rate: 0.5, max_pass_rate: 0.4}", "no problem is left"),
+        ("data.answer_pattern='('", "data.answer_pattern is no regular expression"),
         ("reward.overlong_buffer=0.2", "set both, or neither"),
         ("reward.weights.overlong=1", "set both, or neither"),
         ("objective.advantage=raft", "set objective.kind=reinforce"),

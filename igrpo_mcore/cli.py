@@ -151,6 +151,42 @@ def rescore(
         typer.echo(summary(run, rescored(run, RewardOptions(accuracy_from))))
 
 
+@app.command()
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(help="YAML file of variants, grids and seeds, see recipes/studies/.")
+    ],
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep; none takes the file's.")] = None,
+    root: Annotated[Path, typer.Option("--dir", help="Folder of all sweeps.")] = Path("runs"),
+    only: Annotated[str | None, typer.Option(help="Only runs of such names, for example '*-seed0'.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at once; none: 1, or all with --slurm.")] = None,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Submit the runs as one Slurm array.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Resolve, check, print; start nothing.")] = False,
+) -> None:
+    """Run every variant with every seed; a second start goes on where the first ended."""
+    from igrpo_mcore.study.sweep import run_sweep
+
+    status = run_sweep(
+        file, overrides or (), name=name, root=root, only=only, at_a_time=jobs, slurm=slurm, dry=dry
+    )
+    raise SystemExit(status)
+
+
+@app.command()
+def compare(
+    sources: Annotated[list[Path], typer.Argument(metavar="RUN_OR_SWEEP…", help="Folders under runs/.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page; none: compare.html in the first folder.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File for the tables; none prints them.")] = None,
+) -> None:
+    """Runs side by side on one page: curves with bands over seeds, tables with intervals."""
+    from igrpo_mcore.study.compare import run_compare
+
+    run_compare(sources, out, markdown)
+
+
 def _in_ranks(
     command: str,
     source: Path,

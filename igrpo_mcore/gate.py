@@ -21,22 +21,30 @@ class Gate:
         self, config: Config, learner: Learner, gpu: DeviceMemory[VLLMEngine], pusher: Pusher
     ) -> None:
         self._learner, self._gpu, self._pusher = learner, gpu, pusher
-        self._every = config.parity.every
+        self._every, self._sequences, self._seed = (
+            config.parity.every,
+            config.parity.sequences,
+            config.train.seed,
+        )
         self._limits = limits_of(config.parity, config.model.dtype, device.has_cuda())
 
     def due(self, step: int) -> bool:
         """Whether ``step`` is compared: step 1, and every ``parity.every``."""
         return step == 1 or step % self._every == 0
 
-    def check(self, batches: Batches, old: LogProbs | None) -> Parity:
-        """Compare ``batches``, sampled by the policy as it is; ``old`` are its log-probs where known.
+    def check(self, batches: Batches, old: LogProbs | None, step: int) -> Parity:
+        """Compare ``batches``, sampled by the policy as it is; ``old`` are its log-probs where known, else
+        those of ``parity.sequences`` of each batch are computed.
 
         Inside ``gpu.training(keep_engine_weights=True)``, and a collective.
 
         Raises:
             UserError: above the limits of mean or quantile; names the tensors that differ.
         """
-        measured = parity.compare(batches, self._learner.logprobs(batches) if old is None else old)
+        if old is None:
+            batches = parity.sample(batches, self._sequences, self._seed, step)
+            old = self._learner.logprobs(batches)
+        measured = parity.compare(batches, old)
         if not measured.within(self._limits):
             self._refuse(measured)
         return measured

@@ -132,7 +132,7 @@ class Trainer:
             due = self.gate.due(step) and any(fresh)
             with self.gpu.training(keep_engine_weights=due):
                 old = self.learner.logprobs(batches) if self.learner.needs_old_logprobs else None
-                measured = self.gate.check(fresh, old if fresh is batches else None) if due else None
+                measured = self.gate.check(fresh, old if fresh is batches else None, step) if due else None
                 importance = self.learner.importance(batches, old)
                 ref = self.learner.reference_logprobs(batches)
                 with self.phases("update"), self.gpu.updating():

@@ -43,10 +43,14 @@ def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Confi
             raise UserError(
                 f"{source}: {field}{reason}; see `igrpo config {recipe}` for the types"
             ) from error
-    missing = sorted(OmegaConf.missing_keys(merged))
-    if missing:
-        raise UserError(f"{recipe} leaves {', '.join(missing)} unset; set it there or as {missing[0]}=VALUE")
-    config = cast(Config, OmegaConf.to_object(merged))
+    try:
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            unset = ", ".join(missing)
+            raise UserError(f"{recipe} leaves {unset} unset; set it there or as {missing[0]}=VALUE")
+        config = cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{recipe}: {error.full_key}: {one_line(error)}; write the value out") from error
     validate(config)
     return config
 

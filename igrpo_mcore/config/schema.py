@@ -99,6 +99,9 @@ class ModelConfig:
     """Parameter and activation type; float32 on machines without a GPU."""
     recompute: Recompute = Recompute.none
     """Activation recomputation in the update."""
+    fused_head: bool = False
+    """Make the logits of 1,024 response rows at a time inside the loss, where those of a whole micro-batch do
+    not fit; same loss and gradients. It holds an fp32 gradient of the LM head besides: see docs/plan.md."""
     offload_optimizer: bool = False
     """Keep optimizer state and gradient buffers off the GPU from the end of an update to the start of
     the next, so that the engine can take their memory. Costs two copies over the host link a step."""
@@ -350,7 +353,7 @@ class ObjectiveConfig(ObjectiveOptions):
     or none (Dr. GRPO's advantage)."""
     correction: Correction = Correction.none
     """Truncated importance weights min(π_old / π_sampler, correction_cap) on the objective: of each token,
-    or of the whole sequence. Costs a log-prob pass a step where there is only one update."""
+    or of the whole sequence. With one update a step π_old is taken from that update's own forward pass."""
     correction_cap: float = 2.0
     """C of the truncated weights, at least 1 (verl's default, 2)."""
     draft_weight: float = 0.0
@@ -417,6 +420,9 @@ class TrainConfig:
 class ParityConfig:
     every: int = 1
     """Steps between comparisons of the sampler's log-probs with the trainer's; step 1 always."""
+    sequences: int | None = 64
+    """Sequences of the batch that a comparison takes, drawn by ``train.seed`` and step; none takes all. Where
+    a step makes several updates, which need the log-probs of every sequence, it is always all."""
     mean_threshold: float | None = None
     """Largest mean difference allowed, nats; none takes the default of dtype and device, see
     ``igrpo_mcore.config.parity_limits``."""

@@ -22,6 +22,8 @@ LONGEST_TIME_LIMIT_S = 86400.0
 LARGEST_SEED = 2**31 - 1
 """Seeds of numpy end at 2**32 and ranks add to theirs."""
 
+RUN_NAME = re.compile(r"(?!\.{1,2}$)[^/\0\n]{1,200}")
+
 
 def _at_least(config: Config, minimum: float, *names: str) -> None:
     for name in names:
@@ -152,6 +154,7 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "parallel.tp", "parallel.pp", "parallel.cp", "parallel.ep", "parallel.vpp")
     _at_least(config, 1, "parallel.dp", "rollout.tp", "train.steps", "train.prompts_per_step")
     _at_least(config, 1, "train.mini_batches", "train.micro_batch_tokens", "parity.every", "reward.workers")
+    _at_least(config, 1, "parity.sequences")
     _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens", "rollout.draft_rounds")
     _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
     _at_least(config, 1, "rollout.push_bucket_bytes", "rollout.kv_cache_bytes", "rollout.max_draft_tokens")
@@ -180,6 +183,11 @@ def validate(config: Config) -> None:
     _at_most(config, LARGEST_SEED, "train.seed")
     check_rewards(config.reward)
 
+    if config.run.name is not None and not RUN_NAME.fullmatch(config.run.name):
+        raise UserError(
+            f"run.name={config.run.name!r} must be the name of one folder, for example my-run; run.dir says "
+            "where it lies"
+        )
     rollout, objective, train = config.rollout, config.objective, config.train
     _check_schedule(config)
     if rollout.selection != Selection.none and rollout.num_drafts < 1:

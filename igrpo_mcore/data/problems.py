@@ -227,4 +227,8 @@ def _text(columns: dict[str, Any], column: str, place: str, option: str) -> str:
     text = str(value)
     if not text.strip():
         raise UserError(f"{place}: {column!r} is empty; fill it in or remove the row.")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(
+            f"{place}: {column!r} holds half a surrogate pair (\\ud800 or so); write whole characters."
+        )
     return text

@@ -123,7 +123,7 @@ def update_activations(
     if stage.first:
         kept += act.embedding_saved(shape)
     saved = kept * tokens
-    head = _head(model, config, layout, stage, lengths, tokens)
+    head = _head(model, config, layout, stage, lengths, tokens, gradient=True)
     recomputed = max(
         ((act.saved_by_layer(s, shape) if full else 0) + act.backward_workspace(s, shape)) * tokens
         for s in set(stage.symbols)
@@ -145,7 +145,7 @@ def forward_activations(
     tokens = largest_micro_batch(config, layout.tp)
     widest = max(act.saved_by_layer(s, shape) for s in set(stage.symbols)) * tokens
     stream = (act.embedding_saved(shape) + 2 * act.checkpoint_of_layer(shape)) * tokens
-    head = _head(model, config, layout, stage, lengths, tokens)
+    head = _head(model, config, layout, stage, lengths, tokens, gradient=False)
     parts = {"activations": stream, "logits": 0.0, "workspace": widest}
     if head > widest:
         parts |= {"logits": head, "workspace": 0.0}
@@ -153,13 +153,23 @@ def forward_activations(
 
 
 def _head(
-    model: PlannedModel, config: Config, layout: Layout, stage: Stage, lengths: Lengths, tokens: int
+    model: PlannedModel,
+    config: Config,
+    layout: Layout,
+    stage: Stage,
+    lengths: Lengths,
+    tokens: int,
+    *,
+    gradient: bool,
 ) -> float:
     if not stage.last:
         return 0.0
     shape = _shape(model, layout)
     columns = padded_vocab_size(model.architecture, layout.tp) // layout.tp
     rows = most_head_rows(config, lengths, tokens)
+    if config.model.fused_head:
+        fused = act.fused_head_bytes(shape, columns, rows, gradient=gradient)
+        return fused + act.head_bytes_per_token(shape) * tokens
     return act.head_bytes(shape, columns) * rows + act.head_bytes_per_token(shape) * tokens
 
 

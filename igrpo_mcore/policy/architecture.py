@@ -24,7 +24,7 @@ def load_hf_config(path: str | Path):
             "FOLDER` and set model.path=FOLDER"
         )
     try:
-        return AutoConfig.from_pretrained(path)
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)  # None would ask at a terminal
     except StrictDataclassError as error:
         reason, mend = " ".join(str(error).split()), "mend it or fetch the checkpoint again"
         raise UserError(f"{path}: config.json cannot be used ({reason}); {mend}") from error

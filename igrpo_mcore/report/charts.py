@@ -201,7 +201,7 @@ def draw(panel: Panel, records: Sequence[Record]) -> str | None:
     curves = [curve for curve in panel.curves if values_of(records, curve.name)]
     if not curves or (panel.needs and not values_of(records, panel.needs)):
         return None
-    figure, axes = _figure()
+    figure, axes = blank()
     for curve in curves:
         _draw_curve(axes, curve, records)
     if panel.log:
@@ -213,7 +213,7 @@ def draw(panel: Panel, records: Sequence[Record]) -> str | None:
         axes.axhline(panel.limit, color=WARN, linewidth=1, linestyle=(0, (4, 3)), label="limit")
     if len(curves) > 1 or panel.limit is not None:
         axes.legend(loc="best", frameon=False, fontsize=8, labelcolor=INK)
-    return _svg(figure, axes, panel.unit)
+    return as_svg(figure, axes, panel.unit)
 
 
 def draw_phases(records: Sequence[Record]) -> str | None:
@@ -222,7 +222,7 @@ def draw_phases(records: Sequence[Record]) -> str | None:
     phases = [phase for phase in every if any(values_of(records, f"time/{phase}_s"))]
     if not phases:
         return None
-    figure, axes = _figure(width=11.2)
+    figure, axes = blank(width=11.2)
     steps = [record["step"] or 0 for record in records]
     seconds = [[record.get(f"time/{phase}_s") or 0.0 for record in records] for phase in phases]
     labels = [phase.replace("_", " ") for phase in phases]
@@ -237,7 +237,7 @@ def draw_phases(records: Sequence[Record]) -> str | None:
     axes.legend(
         loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, labelcolor=INK, reverse=True
     )
-    return _svg(figure, axes, "s")
+    return as_svg(figure, axes, "s")
 
 
 def _draw_curve(axes: Axes, curve: Curve, records: Sequence[Record]) -> None:
@@ -270,7 +270,8 @@ def running_mean(values: Sequence[float], radius: int) -> list[float]:
     return means
 
 
-def _figure(width: float = 5.4, height: float = 2.7) -> tuple[Figure, Axes]:
+def blank(width: float = 5.4, height: float = 2.7) -> tuple[Figure, Axes]:
+    """An empty chart in the page's style, sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -282,7 +283,8 @@ def _figure(width: float = 5.4, height: float = 2.7) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure, axes: Axes, unit: str) -> str:
+def as_svg(figure: Figure, axes: Axes, unit: str) -> str:
+    """The chart over steps as an ``<svg>`` element that scales with the page."""
     axes.set_xlabel("step", fontsize=8, color=INK)
     axes.set_ylabel(unit, fontsize=8, color=INK)
     buffer = io.StringIO()

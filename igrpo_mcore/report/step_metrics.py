@@ -9,7 +9,7 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.objective.correction import ImportanceWeights
 from igrpo_mcore.policy.parallel import world_size
 from igrpo_mcore.policy.parity import Parity
-from igrpo_mcore.policy.policy import UpdateStats
+from igrpo_mcore.policy.update_stats import UpdateStats
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.report.throughput import throughput
 from igrpo_mcore.rewards.options import RewardOptions
@@ -32,6 +32,7 @@ def step_metrics(
     taken = [u for u in updates if not u.skipped] or updates
     means = {name: fmean(u.metrics[name] for u in taken) for name in updates[0].metrics}
     trained = sum(u.tokens for u in updates)
+    corrected = importance.stats if importance else taken[0].importance
     sampling = samples.stats
     return {
         "time/unix": time.time(),
@@ -49,7 +50,7 @@ def step_metrics(
         "parity/logprob_max_abs_diff": parity.max_abs_diff if parity else None,
         "parity/logprob_p999_abs_diff": parity.quantile_abs_diff if parity else None,
         "parity/logprob_mean_abs_diff": parity.mean_abs_diff if parity else None,
-        **(importance.metrics() if importance else {}),
+        **(corrected.metrics() if corrected else {}),
         **{f"time/{stage}_s": stats.seconds for stage, stats in sampling.items()},
         **{f"time/{stage}_rewards_s": stats.reward_seconds for stage, stats in sampling.items()},
         **{f"tokens_per_s/{stage}": stats.rate for stage, stats in sampling.items()},

@@ -2,24 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 import torch.distributed as dist
 
 from igrpo_mcore.collective import gather_objects
-from igrpo_mcore.config.schema import Config, Schedule, Selection
+from igrpo_mcore.config.schema import Config, Schedule
 from igrpo_mcore.data.mixture import training_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.rewards.options import greatest_reward, options_of
 from igrpo_mcore.rewards.pool import RewardPool
 from igrpo_mcore.rollout.course import Course
 from igrpo_mcore.rollout.courses import single_shot_course, training_course
-from igrpo_mcore.rollout.dealing import deal
+from igrpo_mcore.rollout.dealing import deal_courses
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.refill import has_spread
 from igrpo_mcore.rollout.scheduler import Scheduler
-from igrpo_mcore.rollout.selection import dealt
 from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.stage_stats import StageStats, in_turn, over_engines
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
@@ -162,7 +160,7 @@ class Sampler:
 
     def _run(self, courses: Sequence[Course], journal: NoJournal | None = None) -> dict[str, StageStats]:
         """Take all ``courses`` to their goals, each on one engine; afterwards every rank has all of them."""
-        mine = self._dealt(courses)[self.engine.index]
+        mine = deal_courses(courses, self.engine.count, self._config)[self.engine.index]
         with self._phases("engine"):
             stats = self._scheduler.run([courses[i] for i in mine], journal)
         with self._phases("gather"):
@@ -173,26 +171,3 @@ class Sampler:
             for i, groups in part.items():
                 courses[i].found = groups
         return over_engines([of_engine for _, of_engine in known])
-
-    def _dealt(self, courses: Sequence[Course]) -> list[list[int]]:
-        """Indices of courses by engine. Where drafts are known they are dealt by the tokens of these, so that
-        all engines end together; new ones (of unknown length) go round."""
-        engines, selection = self.engine.count, self._config.rollout.selection
-        known = [course for course in courses if course.found]
-        if known and selection != Selection.mismatched:
-            lengths = {id(course): _mean_length(course) for course in known}
-            usual = fmean(lengths.values())
-            return deal([lengths.get(id(c), usual) * (c.goal - len(c.found)) for c in courses], engines)
-        whole = self._config.train.prompts_per_step
-        return [
-            [
-                first + place
-                for first in range(0, len(courses), whole)
-                for place in dealt(selection, min(whole, len(courses) - first), engines, engine)
-            ]
-            for engine in range(engines)
-        ]
-
-
-def _mean_length(course: Course) -> float:
-    return fmean(len(c.token_ids) for c in course.found[-1].group.completions)

@@ -133,7 +133,10 @@ class CheckpointFolder:
         try:
             found = json.loads((checkpoint / POSITION_FILE).read_text())
             layout = found.pop("layout")
-            return Position(**found), layout
+            position = Position(**found)
+            if not all(isinstance(value, int) and value >= 0 for value in asdict(position).values()):
+                raise ValueError(found)
+            return position, layout
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
                 f"{checkpoint} is no whole checkpoint ({POSITION_FILE} is missing or damaged): remove it to "
@@ -145,7 +148,7 @@ class CheckpointFolder:
         latest = self.latest()
         kept = f"{latest.name} is whole" if latest else "there is none before it"
         last_line = str(error).strip().rpartition("\n")[2]  # torch's begin with a traceback
-        reason = getattr(error, "strerror", None) or last_line or type(error).__name__
+        reason = _reason_of_system(error) or last_line or type(error).__name__
         return UserError(
             f"the checkpoint of step {step} could not be written in {self.root} ({reason}; {kept}): free "
             "space or permissions there, then start the run again"
@@ -156,6 +159,15 @@ class CheckpointFolder:
         doomed = checkpoint.with_name(f".{checkpoint.name}.removed")
         checkpoint.rename(doomed)
         shutil.rmtree(doomed)
+
+
+def _reason_of_system(error: BaseException | None) -> str | None:
+    """What the operating system said first: torch's writer fails once more while it closes the file."""
+    reason = None
+    while error is not None:
+        reason = getattr(error, "strerror", None) or reason
+        error = error.__cause__ or error.__context__
+    return reason
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -21,9 +21,24 @@ NO_MATTER = {
     "rollout.push_bucket_bytes",
     "rollout.enforce_eager",
     "reward.workers",
+    "reward.limits.memory_gib",
+    "reward.limits.open_files",
+    "reward.limits.file_mib",
+    "reward.limits.processes",
+    "reward.limits.calls",
+    "reward.judge.concurrency",
+    "reward.judge.time_limit_s",
+    "reward.judge.retries",
+    "reward.judge.backoff_s",
+    "reward.judge.cache",
+    "reward.judge.key_variable",
+    "reward.judge.prompt_price",
+    "reward.judge.completion_price",
+    "reward.judge.check",
     "train.micro_batch_tokens",
 }
-"""Options that move a sample by rounding at most, as another layout does. A new option counts unless it is
+"""Options that move a sample by rounding at most, as another layout does, or that a score does not depend on
+unless it fails. A new option counts unless it is
 named here."""
 
 

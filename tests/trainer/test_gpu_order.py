@@ -111,6 +111,30 @@ def test_a_step_of_several_updates_restores_once(monkeypatch):
     assert run.taken() == expected
 
 
+@pytest.mark.parametrize("correction", ["token", "sequence"])
+def test_samples_are_corrected_without_a_pass_of_their_own(monkeypatch, correction: str):
+    """One update has log π_old in its own forward pass; several updates ask for it before the first."""
+    run = Run(monkeypatch, objective__correction=correction)
+    run.taken()
+    run.trainer.step(2)
+    assert "logprobs" not in run.taken()
+    several = Run(monkeypatch, objective__correction=correction, train__passes=2)
+    several.taken()
+    several.trainer.step(2)
+    assert several.taken().count("logprobs") == 1
+
+
+@pytest.mark.parametrize(("passes", "compared"), [(1, 4), (2, 9)])
+def test_the_gate_takes_a_sample_where_no_update_wants_all(monkeypatch, passes: int, compared: int):
+    run = Run(monkeypatch, train__passes=passes, parity__sequences=4)
+    batch = [TrainingSequence((i,), (2, 3, 4), LOGPROBS) for i in range(9)]
+    monkeypatch.setattr(trainer_module, "mini_batches", lambda *_: [batch])
+    sizes = []
+    run.trainer.learner.policy.logprobs = lambda some: sizes.append(len(some)) or {}
+    run.trainer.step(5)
+    assert sizes == [compared]
+
+
 def test_a_reference_is_asked_before_the_optimizer_comes_back(monkeypatch):
     class Reference:
         def __init__(self, chunks: object) -> None: ...

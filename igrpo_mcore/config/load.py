@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
@@ -117,6 +118,7 @@ def _flat_keys(layer: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
+@cache
 def all_keys(node: type = Config, prefix: str = "") -> list[str]:
     """Every option as its dotted name."""
     keys = []

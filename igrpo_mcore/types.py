@@ -5,6 +5,7 @@ V vocabulary, H hidden.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Problem:
     answer: str
     entry: str = ""
     """What a generated problem's own verifier wants to know of it, as JSON."""
+    pass_rate: float | None = None
+    """Share of right answers to it, 0 to 1, where the set says so (``data.pass_rate_field``)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Score:
     total: float
     parts: dict[str, float] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
+    use: dict[str, float] = field(default_factory=dict, compare=False)
+    """What scoring it took where that is counted, by metric (``judge/calls``, …); summed over a step."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +58,14 @@ class Completion:
     truncated: bool
 
 
-@dataclass(frozen=True, order=True)
-class SampleKey:
-    """One completion of a run: sample ``index`` of ``stage``, for the problem at ``position`` of ``step``."""
+class SampleKey(NamedTuple):
+    """One completion of a run: sample ``sample`` (from 0) of the stage ``stage`` (its name in
+    ``config/stages.py``) for the problem at ``position`` of ``step`` (counted over all engines)."""
 
     step: int
     stage: str
     position: int
-    index: int
+    sample: int
 
 
 @dataclass(frozen=True)

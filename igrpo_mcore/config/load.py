@@ -2,11 +2,13 @@
 
 import difflib
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.config.validate import validate
@@ -28,7 +30,12 @@ def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Confi
         UserError: unreadable recipe, unknown key, wrong type, missing or impossible value; names the
             field and the nearest valid name.
     """
-    layers = _read_recipe(Path(recipe))
+    return resolve(_read_recipe(Path(recipe)), overrides, str(recipe))
+
+
+def resolve(layers: list[tuple[str, DictConfig]], overrides: list[str] | None, recipe: str) -> Config:
+    """The same of options that come from anywhere; each layer has the name that an error gives it."""
+    layers = [*layers]
     for text in overrides or []:
         layers += _read_recipe(Path(text)) if is_recipe(text) else [_parse_override(text)]
     merged = OmegaConf.structured(Config)
@@ -43,10 +50,14 @@ def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Confi
             raise UserError(
                 f"{source}: {field}{reason}; see `igrpo config {recipe}` for the types"
             ) from error
-    missing = sorted(OmegaConf.missing_keys(merged))
-    if missing:
-        raise UserError(f"{recipe} leaves {', '.join(missing)} unset; set it there or as {missing[0]}=VALUE")
-    config = cast(Config, OmegaConf.to_object(merged))
+    try:
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            unset = ", ".join(missing)
+            raise UserError(f"{recipe} leaves {unset} unset; set it there or as {missing[0]}=VALUE")
+        config = cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{recipe}: {error.full_key}: {one_line(error)}; write the value out") from error
     validate(config)
     return config
 
@@ -87,7 +98,13 @@ def _parse_override(text: str) -> tuple[str, DictConfig]:
     key, separator, _ = text.partition("=")
     if not separator or not key:
         raise UserError(f"override {text!r} is not of the form key=value, for example train.steps=10")
-    return f"override {text}", OmegaConf.from_dotlist([text])
+    try:
+        return f"override {text}", OmegaConf.from_dotlist([text])
+    except (OmegaConfBaseException, YAMLError) as error:
+        value = f"{key}='{text.partition('=')[2]}'"
+        raise UserError(
+            f'override {text!r} is not valid YAML ({one_line(error)}); quote the value: "{value}"'
+        ) from error
 
 
 def _flat_keys(layer: DictConfig, prefix: str = "") -> list[str]:
@@ -101,6 +118,7 @@ def _flat_keys(layer: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
+@cache
 def all_keys(node: type = Config, prefix: str = "") -> list[str]:
     """Every option as its dotted name."""
     keys = []
@@ -115,7 +133,8 @@ def all_keys(node: type = Config, prefix: str = "") -> list[str]:
 def _field_types(node: type) -> dict[str, Any]:
     hints = get_type_hints(node)
     types = {field.name: hints[field.name] for field in fields(node)}
-    return {n: next((a for a in get_args(t) if is_dataclass(a)), t) for n, t in types.items()}
+    optional = {n: t for n, t in types.items() if get_origin(t) is not list}  # a list is one option
+    return types | {n: next((a for a in get_args(t) if is_dataclass(a)), t) for n, t in optional.items()}
 
 
 def _check_key(key: str, source: str) -> None:

@@ -12,6 +12,7 @@ from igrpo_kernels import Objective, ObjectiveOptions
 from omegaconf import MISSING
 
 from igrpo_mcore.config.reward_choices import AccuracyFrom, FormatStyle
+from igrpo_mcore.config.reward_options import JudgeConfig, RewardLimits
 
 
 class Selection(StrEnum):
@@ -98,9 +99,30 @@ class ModelConfig:
     """Parameter and activation type; float32 on machines without a GPU."""
     recompute: Recompute = Recompute.none
     """Activation recomputation in the update."""
+    fused_head: bool = False
+    """Make the logits of 1,024 response rows at a time inside the loss, where those of a whole micro-batch do
+    not fit; same loss and gradients. It holds an fp32 gradient of the LM head besides: see docs/plan.md."""
     offload_optimizer: bool = False
     """Keep optimizer state and gradient buffers off the GPU from the end of an update to the start of
     the next, so that the engine can take their memory. Costs two copies over the host link a step."""
+
+
+@dataclass
+class LoRAConfig:
+    rank: int = 0
+    """r of the adapters; 0 trains every parameter. See ``igrpo_mcore.policy.lora``."""
+    alpha: float | None = None
+    """Adapters are scaled by alpha / rank; none takes rank, a scale of 1."""
+    targets: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+    """Tensors that get an adapter, by their names in the Hugging Face checkpoint (of Nemotron-H also in_proj
+    and out_proj); everything else stays as it was."""
+
+    def adapts(self, name: str) -> bool:
+        """Whether a tensor of the checkpoint is a target: its name's last word but ``weight``."""
+        parts = name.split(".")
+        return parts[-1] == "weight" and len(parts) > 1 and parts[-2] in self.targets
 
 
 @dataclass
@@ -122,11 +144,38 @@ class ParallelConfig:
     the ranks itself)."""
 
 
+class Curriculum(StrEnum):
+    """The order within an epoch."""
+
+    none = "none"
+    easy_to_hard = "easy_to_hard"
+
+
+@dataclass
+class MixtureSet:
+    """A problem set beside ``data.path``; what is not given is as there."""
+
+    path: str = MISSING
+    """As ``data.path``."""
+    weight: float = 1.0
+    """As ``data.weight``."""
+    subset: str | None = None
+    """Configuration of a hub data set."""
+    split: str | None = None
+    """Split of a hub data set."""
+    problem_field: str | None = None
+    """Column that holds the problem text."""
+    answer_field: str | None = None
+    """Column that holds the reference answer."""
+
+
 @dataclass
 class DataConfig:
     path: str = MISSING
     """JSONL or Parquet file, a Hugging Face data set id, or ``reasoning_gym:TASK,TASK…`` for problems that
     reasoning-gym generates."""
+    subset: str | None = None
+    """Configuration of a hub data set, such as gsm8k's main; none takes its default."""
     split: str = "train"
     """Split of a hub data set."""
     problem_field: str = "problem"
@@ -139,8 +188,30 @@ class DataConfig:
     """Seed of generated problems."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of generated tasks, ``{task: {option: value}}``, as reasoning-gym names them."""
+    mixture: list[MixtureSet] = field(default_factory=list)
+    """Further sets to draw problems from, ``[{path: …, weight: …}, …]``; filters below hold for each set."""
+    weight: float = 1.0
+    """Share of ``data.path`` among the problems drawn, relative to the weights of ``data.mixture``."""
+    max_problem_characters: int | None = None
+    """Leave out longer problem texts."""
+    drop_long_prompts: bool = False
+    """Leave out problems whose prompt is over ``rollout.max_prompt_tokens``; otherwise one is an error."""
+    answer_pattern: str | None = None
+    """Keep problems whose answer holds a match of this regular expression (Python's)."""
+    drop_duplicates: bool = False
+    """Keep the first of problems with the same text, white space and case aside, in each set."""
+    pass_rate_field: str | None = None
+    """Column that holds the share of right answers to a problem, 0 to 1, by which model is up to you."""
+    min_pass_rate: float = 0.0
+    """Leave out harder problems; needs ``data.pass_rate_field``."""
+    max_pass_rate: float = 1.0
+    """Leave out easier problems; needs ``data.pass_rate_field``."""
+    limit: int | None = None
+    """Take the first so many problems of each set that are left after all filters but drop_long_prompts."""
+    curriculum: Curriculum = Curriculum.none
+    """easy_to_hard goes through each epoch by falling pass rate; needs ``data.pass_rate_field``."""
     shuffle: bool = True
-    """Reshuffle each epoch, by ``train.seed``."""
+    """Reshuffle each epoch, by ``train.seed``; under a curriculum, problems of equal pass rate."""
     system_prompt: str | None = None
     """System message; none sends only the problem as the user's message."""
     chat_template: str | None = None
@@ -262,6 +333,8 @@ class RewardConfig:
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int | None = None
     """Worker processes a rollout engine; none takes the machine's cores divided by its ranks, 1 to 4."""
+    limits: RewardLimits = field(default_factory=RewardLimits)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
 
 
 @dataclass
@@ -280,7 +353,7 @@ class ObjectiveConfig(ObjectiveOptions):
     or none (Dr. GRPO's advantage)."""
     correction: Correction = Correction.none
     """Truncated importance weights min(π_old / π_sampler, correction_cap) on the objective: of each token,
-    or of the whole sequence. Costs a log-prob pass a step where there is only one update."""
+    or of the whole sequence. With one update a step π_old is taken from that update's own forward pass."""
     correction_cap: float = 2.0
     """C of the truncated weights, at least 1 (verl's default, 2)."""
     draft_weight: float = 0.0
@@ -333,6 +406,10 @@ class TrainConfig:
     """Token budget of a packed micro-batch on one data-parallel rank; a longer sequence gets a
     micro-batch of its own."""
 
+    max_skipped_updates: int = 0
+    """Updates in a row that may be skipped because loss or gradient is not finite; one more ends the run. 0
+    ends it at the first: a run in which that happens is seldom worth its GPUs unseen."""
+
     @property
     def updates_per_step(self) -> int:
         """Optimizer updates that a step makes of its samples."""
@@ -343,6 +420,9 @@ class TrainConfig:
 class ParityConfig:
     every: int = 1
     """Steps between comparisons of the sampler's log-probs with the trainer's; step 1 always."""
+    sequences: int | None = 64
+    """Sequences of the batch that a comparison takes, drawn by ``train.seed`` and step; none takes all. Where
+    a step makes several updates, which need the log-probs of every sequence, it is always all."""
     mean_threshold: float | None = None
     """Largest mean difference allowed, nats; none takes the default of dtype and device, see
     ``igrpo_mcore.config.parity_limits``."""
@@ -353,18 +433,28 @@ class ParityConfig:
 @dataclass
 class EvalConfig:
     path: str | None = None
-    """Problems of ``igrpo eval``, as ``data.path``; none takes the held-out ones of a generated
-    ``data.path``."""
+    """Held-out problems, of ``igrpo eval`` without ``--suite`` and of ``every``, as ``data.path``; none takes
+    the held-out ones of a generated ``data.path``."""
+    every: int = 0
+    """Steps between evaluations on the held-out problems while training, and one after the last step; 0
+    evaluates only by ``igrpo eval``."""
     split: str = "test"
     """Split of a hub data set."""
     problems: int = 64
-    """Problems that are taken, the first ones."""
+    """Held-out problems that are taken, the first ones."""
+    template: str = "{problem}"
+    """The user's message of an evaluation, around the problem's text."""
     samples: int = 8
     """Completions a problem, sampled single-shot from q."""
     temperature: float = 0.6
     """Sampling temperature (0.6 and top-p 0.95 are the paper's)."""
     top_p: float = 0.95
     """Nucleus of the sampling."""
+    batch_completions: int = 512
+    """Completions sampled in one go, whole problems, over all engines; written when all are there, so this is
+    what a killed evaluation loses at most."""
+    keep_tokens: bool = False
+    """Write each completion's token ids and log-probs beside its text."""
 
 
 @dataclass
@@ -373,6 +463,12 @@ class CheckpointConfig:
     """Steps between checkpoints; 0 writes one only at the end and when the job is asked to stop."""
     keep: int = 2
     """Newest checkpoints that are kept."""
+    keep_best: bool = True
+    """Where ``eval.every`` evaluates: write a checkpoint of each step whose held-out accuracy is the best so
+    far, and keep the best one beside the newest; ``--step best`` names it."""
+    asynchronous: bool = True
+    """Write in the background: training waits only for a copy of the state in host memory. The last one, and
+    the one of a request to stop, are waited for."""
     resume: Resume = Resume.auto
     """auto: a run whose folder exists goes on from its newest checkpoint (from step 1 where it has
     none yet); never: such a folder is refused."""
@@ -390,6 +486,9 @@ class RunConfig:
     """Weights & Biases project; none does not log there."""
     mlflow_experiment: str | None = None
     """MLflow experiment (the extra ``mlflow``); none does not log there."""
+    journal: bool = True
+    """Keep completions and their rewards in the run's folder ``journal`` until a checkpoint has their step:
+    a run that was killed goes on with them. About 12 bytes a token."""
     samples_per_step: int = 2
     """Prompts a step written to samples.jsonl with drafts and refinements."""
     profile_steps: list[int] = field(default_factory=list)
@@ -403,6 +502,7 @@ class RunConfig:
 @dataclass
 class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

@@ -1,16 +1,28 @@
 """Values and combinations of options that cannot work, refused before anything starts."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 
-from igrpo_mcore.config.schema import Advantage, AdvantageStd, Config, Correction, Schedule, Selection
+from igrpo_mcore.config.reward_checks import check_rewards
+from igrpo_mcore.config.schema import (
+    Advantage,
+    AdvantageStd,
+    Config,
+    Correction,
+    Curriculum,
+    Schedule,
+    Selection,
+)
 from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.errors import UserError
 
 LONGEST_TIME_LIMIT_S = 86400.0
 LARGEST_SEED = 2**31 - 1
 """Seeds of numpy end at 2**32 and ranks add to theirs."""
+
+RUN_NAME = re.compile(r"(?!\.{1,2}$)[^/\0\n]{1,200}")
 
 
 def _at_least(config: Config, minimum: float, *names: str) -> None:
@@ -88,6 +100,41 @@ def _drafts_and_advantages(config: Config) -> None:
         )
 
 
+def _lora(config: Config) -> None:
+    if config.lora.rank and config.model.offload_optimizer:
+        raise UserError(
+            "model.offload_optimizer moves Megatron's optimizer, which lora.rank replaces by a small one of "
+            "its own; set model.offload_optimizer=false"
+        )
+    if config.lora.rank and not config.lora.targets:
+        raise UserError("lora.targets is empty; name tensors, for example lora.targets=[q_proj,v_proj]")
+
+
+def _data(config: Config) -> None:
+    data = config.data
+    for name, weight in [("weight", data.weight), *((f"mixture: {s.path}", s.weight) for s in data.mixture)]:
+        if not 0 < weight < math.inf:
+            raise UserError(f"data.{name}: weight {weight} must be above 0; leave out a set without one")
+    if data.weight != 1 and not data.mixture:
+        raise UserError("data.weight has no meaning without data.mixture; leave it out")
+    if data.min_pass_rate > data.max_pass_rate:
+        raise UserError(
+            f"data.min_pass_rate={data.min_pass_rate} is above data.max_pass_rate={data.max_pass_rate}; no "
+            "problem is left"
+        )
+    windowed = (data.min_pass_rate, data.max_pass_rate) != (0, 1)
+    if data.pass_rate_field is None and (windowed or data.curriculum != Curriculum.none):
+        raise UserError(
+            "data.curriculum, data.min_pass_rate and data.max_pass_rate go by the column of pass rates; set "
+            "data.pass_rate_field"
+        )
+    if data.answer_pattern is not None:
+        try:
+            re.compile(data.answer_pattern)
+        except re.error as error:
+            raise UserError(f"data.answer_pattern is no regular expression ({error}); mend it") from error
+
+
 def _overlong(config: Config) -> None:
     buffer = config.reward.overlong_buffer
     if bool(buffer) != bool(config.reward.weights.get("overlong")):
@@ -107,17 +154,22 @@ def validate(config: Config) -> None:
     _at_least(config, 1, "parallel.tp", "parallel.pp", "parallel.cp", "parallel.ep", "parallel.vpp")
     _at_least(config, 1, "parallel.dp", "rollout.tp", "train.steps", "train.prompts_per_step")
     _at_least(config, 1, "train.mini_batches", "train.micro_batch_tokens", "parity.every", "reward.workers")
+    _at_least(config, 1, "parity.sequences")
     _at_least(config, 1, "rollout.num_refinements", "rollout.max_prompt_tokens", "rollout.draft_rounds")
     _at_least(config, 1, "rollout.max_completion_tokens", "rollout.max_concurrent_sequences")
     _at_least(config, 1, "rollout.push_bucket_bytes", "rollout.kv_cache_bytes", "rollout.max_draft_tokens")
     _at_least(config, 0, "rollout.whole_prompts", "rollout.score_steps", "rollout.lag", "rollout.max_refills")
     _at_most(config, 1, "rollout.whole_prompts", "rollout.lag")
     _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
-    _at_least(config, 0, "data.seed", "eval.temperature")
+    _at_least(config, 1, "eval.batch_completions")
+    _at_least(config, 0, "data.seed", "eval.temperature", "data.min_pass_rate", "data.max_pass_rate")
+    _at_least(config, 1, "data.limit", "data.max_problem_characters")
+    _above(config, 0, "data.weight", "lora.alpha")
+    _at_least(config, 0, "lora.rank")
     _above(config, 0, "eval.top_p")
-    _at_most(config, 1, "eval.top_p", "reward.overlong_buffer")
+    _at_most(config, 1, "eval.top_p", "reward.overlong_buffer", "data.max_pass_rate")
     _at_most(config, LARGEST_SEED, "data.seed")
-    _at_least(config, 0, "checkpoint.every")
+    _at_least(config, 0, "checkpoint.every", "train.max_skipped_updates", "eval.every")
     _at_least(config, 0, "rollout.num_drafts", "objective.draft_weight", "train.seed")
     _at_least(config, 0, "objective.original_prompt_weight", "reward.overlong_buffer")
     _at_least(config, 0, "optimizer.weight_decay", "optimizer.warmup_ratio", "run.samples_per_step")
@@ -127,9 +179,16 @@ def validate(config: Config) -> None:
     _above(config, 0, "run.hang_minutes")
     # below 1 tokens on which sampler and trainer agree would lose weight as well
     _at_least(config, 1, "objective.correction_cap")
+    _at_least(config, 0, "reward.greatest")
     _at_most(config, LONGEST_TIME_LIMIT_S, "reward.time_limit_s")
     _at_most(config, LARGEST_SEED, "train.seed")
+    check_rewards(config.reward)
 
+    if config.run.name is not None and not RUN_NAME.fullmatch(config.run.name):
+        raise UserError(
+            f"run.name={config.run.name!r} must be the name of one folder, for example my-run; run.dir says "
+            "where it lies"
+        )
     rollout, objective, train = config.rollout, config.objective, config.train
     _check_schedule(config)
     if rollout.selection != Selection.none and rollout.num_drafts < 1:
@@ -139,6 +198,8 @@ def validate(config: Config) -> None:
         )
     _drafts_and_advantages(config)
     _overlong(config)
+    _data(config)
+    _lora(config)
     budget = rollout.max_refinement_prompt_tokens
     if budget is not None and budget < rollout.max_prompt_tokens:
         raise UserError(
@@ -165,6 +226,10 @@ def validate(config: Config) -> None:
         objective.check()
     except ValueError as error:
         raise UserError(f"objective.{error}") from error
+    if "{problem}" not in config.eval.template:
+        raise UserError(
+            f"eval.template={config.eval.template!r} lacks {{problem}}, where the problem's text goes; add it"
+        )
     for field in ("{problem}", "{draft}"):
         if field not in rollout.draft_template:
             raise UserError(
@@ -202,10 +267,10 @@ def _check_schedule(config: Config) -> None:
         )
     if not rollout.draft_early_exit:
         return
-    if rollout.selection != Selection.best or objective.draft_weight:
+    if rollout.selection != Selection.best or objective.draft_weight or objective.original_prompt_weight:
         raise UserError(
-            "rollout.draft_early_exit keeps only a best draft; it needs rollout.selection=best and "
-            "objective.draft_weight=0"
+            "rollout.draft_early_exit keeps only a best draft; it needs rollout.selection=best, "
+            "objective.draft_weight=0 and objective.original_prompt_weight=0"
         )
     own = [name for name, weight in config.reward.weights.items() if ":" in name and weight > 0]
     if config.reward.greatest is None and own:

@@ -91,6 +91,13 @@ def update_of(config: Config, lengths: Lengths, dp: int) -> MicroBatches:
     return MicroBatches(count, sum(sequences) * steps, rows * steps, sum(sequences) / len(sequences))
 
 
+def sampled_share(config: Config, lengths: Lengths) -> float:
+    """Share of a step's sequences that the parity gate takes, ``parity.sequences``."""
+    sequences = sum(stage.prompts * stage.samples for stage in trained_stages(config, lengths))
+    wanted = config.parity.sequences
+    return 1.0 if wanted is None else min(1.0, wanted / sequences)
+
+
 @lru_cache(maxsize=4096)
 def _micro_batch_count(lengths: Sequence[int], dp: int, budget: int) -> int:
     listed = list(lengths)

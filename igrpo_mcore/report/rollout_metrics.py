@@ -9,7 +9,7 @@ from igrpo_mcore.report.censored_metrics import censored_metrics
 from igrpo_mcore.report.draft_metrics import draft_metrics, stage_names
 from igrpo_mcore.report.hacking import hacking_metrics
 from igrpo_mcore.rewards.options import RewardOptions
-from igrpo_mcore.types import Group, PromptRollout
+from igrpo_mcore.types import Group, PromptRollout, Score
 
 
 def rollout_metrics(
@@ -30,7 +30,8 @@ def rollout_metrics(
     equal, and ``groups/with_gradient``: number of those in which a completion has an advantage (with
     ``objective.advantage=group`` the others); ``hacking/…`` of the group that
     the update is taken on and ``hacking/drafts_…`` of the first stage, see ``igrpo_mcore.report.hacking``;
-    ``rewards/failures``: reward calls that raised or ran out of time, all stages; all of ``draft_metrics``.
+    ``rewards/failures``: reward calls that raised or ran out of time, all stages; the
+    sum of each figure of ``Score.use`` (``judge/calls``, …); all of ``draft_metrics``.
 
     So that runs can be compared, ``drafts/…`` is the single-shot figure and ``refinements/…`` that of the
     group which the update is taken on for every method: under plain GRPO both are of its one stage.
@@ -60,7 +61,14 @@ def rollout_metrics(
         **{f"hacking/drafts_{name}": value for name, value in hacking_metrics(single_shot).items()},
         **{f"hacking/{name}": value for name, value in hacking_metrics(trained).items()},
         "rewards/failures": float(sum(len(s.failures) for group in sampled for s in group.scores)),
+        **_use([score for group in sampled for score in group.scores]),
     }
+
+
+def _use(scores: Sequence[Score]) -> dict[str, float]:
+    """What scoring took, by metric: of a judge its calls, seconds, tokens and cost."""
+    names = dict.fromkeys(name for score in scores for name in score.use)
+    return {name: sum(score.use.get(name, 0.0) for score in scores) for name in names}
 
 
 def _stage(stage: str, groups: Sequence[Group]) -> dict[str, float | None]:

@@ -6,13 +6,15 @@ import os
 import selectors
 import time
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from igrpo_mcore.config.schema import RewardConfig
+from igrpo_mcore.rewards.judge import Judge
 from igrpo_mcore.rewards.messages import Setup, Verdict
 from igrpo_mcore.rewards.options import RewardOptions, options_of
-from igrpo_mcore.rewards.registry import check_name
-from igrpo_mcore.rewards.workers import Answer, Workers
+from igrpo_mcore.rewards.registry import JUDGE, check_name
+from igrpo_mcore.rewards.workers import Workers
 from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import Completion, Problem, Score
 
@@ -52,12 +54,23 @@ class RewardPool:
         for name in self._weights:
             check_name(name)
         self._numbers = itertools.count()
-        self._open: dict[int, tuple[Hashable, dict[str, Verdict]]] = {}
+        self._open: dict[int, _Job] = {}
         self._finished: list[tuple[Hashable, Score]] = []
         self._logged: set[tuple[str, str]] = set()
         self._selector = selectors.DefaultSelector()
-        setup = Setup(tuple(self._weights), options or options_of(config), config.time_limit_s)
-        self._workers = Workers(setup, config.workers or default_workers(), self._selector)
+        self._judge: Judge | None = None
+        self._workers: Workers | None = None
+        local = tuple(name for name in self._weights if name != JUDGE)
+        try:
+            if local:
+                setup = Setup(local, options or options_of(config), config.time_limit_s, config.limits)
+                self._workers = Workers(setup, config.workers or default_workers(), self._selector)
+            if JUDGE in self._weights:
+                self._judge = Judge(config.judge)
+                self._selector.register(self._judge.connection, selectors.EVENT_READ)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> "RewardPool":
         return self
@@ -69,7 +82,10 @@ class RewardPool:
 
     def close(self) -> None:
         """End every worker; the pool cannot be used afterwards. Harmless when called twice."""
-        self._workers.close()
+        if self._workers:
+            self._workers.close()
+        if self._judge:
+            self._judge.close()
         self._selector.close()
 
     def score(self, problems: Sequence[Problem], completions: Sequence[Completion]) -> list[Score]:
@@ -95,11 +111,13 @@ class RewardPool:
     def submit(self, key: Hashable, problem: Problem, completion: Completion) -> None:
         """Begin to score one completion; its score comes back with ``key``, which the pool only hands on."""
         job = next(self._numbers)
-        self._open[job] = key, {}
+        self._open[job] = _Job(key)
+        if self._judge:  # first: it is the slowest, and needs nothing of this machine
+            self._judge.submit(job, problem, completion)
+        if self._workers:
+            self._workers.submit(job, problem, completion)
         if not self._weights:
             self._finish(job)
-            return
-        self._workers.submit(job, problem, completion)
 
     @property
     def pending(self) -> int:
@@ -119,21 +137,35 @@ class RewardPool:
         while True:
             left = 60.0 if end is None else end - time.monotonic()
             if self._open:
-                for answer in self._workers.advance(0.0 if self._finished else max(0.0, left)):
-                    self._record(answer)
+                self._advance(0.0 if self._finished else max(0.0, left))
             if self._finished or not self._open or (end is not None and left <= 0):
                 finished, self._finished = self._finished, []
                 return finished
 
-    def _record(self, answer: Answer) -> None:
-        _, verdicts = self._open[answer.job]
-        verdicts[answer.reward] = answer.verdict
+    def _advance(self, timeout: float) -> None:
+        """Take the verdicts that there are, waiting at most that long for something to happen."""
+        if self._workers:
+            for answer in self._workers.advance(timeout):
+                self._record(answer.job, answer.reward, answer.verdict)
+        else:
+            self._selector.select(timeout)
+        if self._judge:
+            if self._judge.happened():
+                beat()  # also where a request has only failed and is tried again
+            for judged in self._judge.take():
+                self._open[judged.job].use = judged.use.metrics()
+                self._record(judged.job, JUDGE, judged.verdict)
+
+    def _record(self, job: int, reward: str, verdict: Verdict) -> None:
+        verdicts = self._open[job].verdicts
+        verdicts[reward] = verdict
         beat()
         if len(verdicts) == len(self._weights):
-            self._finish(answer.job)
+            self._finish(job)
 
     def _finish(self, job: int) -> None:
-        key, verdicts = self._open.pop(job)
+        of_job = self._open.pop(job)
+        verdicts = of_job.verdicts
         parts = {name: verdicts[name].value for name in self._weights}
         failures = []
         for name in self._weights:
@@ -142,13 +174,22 @@ class RewardPool:
                 failures.append(name)
                 self._log_once(name, error)
         total = sum(self._weights[name] * value for name, value in parts.items())
-        self._finished.append((key, Score(total=total, parts=parts, failures=tuple(failures))))
+        self._finished.append((of_job.key, Score(total, parts, tuple(failures), of_job.use)))
 
     def _log_once(self, name: str, message: str) -> None:
         logged = sum(known == name for known, _ in self._logged)
         if (name, message) not in self._logged and logged < MAX_LOGGED:
             self._logged.add((name, message))
             log.warning("reward %s failed and counts as 0: %s (logged once)", name, message)
+
+
+@dataclass
+class _Job:
+    """A completion that is being scored, and what is known of it."""
+
+    key: Hashable
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    use: dict[str, float] = field(default_factory=dict)
 
 
 class _OfScore:

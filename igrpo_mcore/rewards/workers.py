@@ -1,14 +1,18 @@
 """Worker processes that compute rewards: jobs in, verdicts out, without waiting unless asked to."""
 
 import logging
+import secrets
 import selectors
+import subprocess
+import sys
 import time
 from collections import deque
 from typing import NamedTuple
 
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.rewards.messages import Job, Loaded, Setup, Verdict, receive, send
-from igrpo_mcore.rewards.worker_process import START_LIMIT_S, WorkerProcess
+from igrpo_mcore.rewards import process_marks
+from igrpo_mcore.rewards.messages import Job, Loaded, Setup, Verdict, receive_answer, send
+from igrpo_mcore.rewards.worker_process import EXIT_GRACE_S, START_LIMIT_S, WATCH_S, WorkerProcess
 from igrpo_mcore.types import Completion, Problem
 
 log = logging.getLogger(__name__)
@@ -39,6 +43,15 @@ class Workers:
         self._waiting: deque[tuple[int, int]] = deque()  # job and its first reward that is not known
         self._answers: list[Answer] = []
         self.processes: list[WorkerProcess] = []
+        self._mark, self._started = secrets.token_hex(8), 0
+        # ends what is left where this process dies without closing: its pipe ends with us
+        self._undertaker = subprocess.Popen(
+            [sys.executable, "-I", process_marks.__file__, self._mark],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={},
+            start_new_session=True,
+        )
         try:
             for _ in range(count):
                 self._start()
@@ -53,6 +66,13 @@ class Workers:
         for worker in self.processes:
             worker.stop()
         self.processes = []
+        assert self._undertaker.stdin is not None
+        self._undertaker.stdin.close()
+        try:
+            self._undertaker.wait(10 * EXIT_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._undertaker.kill()
+            self._undertaker.wait()
 
     def submit(self, job: int, problem: Problem, completion: Completion) -> None:
         """Hand over a job under a number of its own; a worker that is free begins at once."""
@@ -72,6 +92,7 @@ class Workers:
             self._fail_all("no reward worker could be started again")
         now = time.monotonic()
         deadlines = [worker.deadline for worker in self.processes if worker.busy]
+        deadlines += [worker.watch_at for worker in self.processes if worker.job is not None]
         wait = 0.0 if self._answers else min([timeout, *(deadline - now for deadline in deadlines)])
         for _ in self._setup.names:  # all of a job's answers may be there by now
             for key, _ in self._selector.select(max(0.0, wait)):
@@ -82,23 +103,27 @@ class Workers:
         for worker in [w for w in self.processes if w.busy and w.deadline <= now]:
             limit = self._setup.time_limit_s if worker.loaded else START_LIMIT_S
             self._lost(worker, f"no answer within {limit:g} s")
+        for worker in [w for w in self.processes if w.job is not None and w.watch_at <= now]:
+            self._watch(worker, now)
         for worker in list(self.processes):
             self._give(worker)
         answers, self._answers = self._answers, []
         return answers
 
     def _start(self) -> None:
-        worker = WorkerProcess(self._setup)
+        self._started += 1
+        worker = WorkerProcess(self._setup, f"{self._mark}.{self._started}.")
         self.processes.append(worker)
         self._selector.register(worker.connection, selectors.EVENT_READ, worker)
 
     def _await_first_start(self, worker: WorkerProcess) -> None:
         try:
-            loaded: Loaded = receive(worker.connection, worker.deadline)
-        except (EOFError, OSError) as error:
+            loaded = receive_answer(worker.connection, worker.deadline)
+        except (EOFError, OSError, ValueError) as error:
             raise UserError(
                 f"A reward worker ended while it imported {', '.join(self._setup.names)} (exit status "
-                f"{worker.process.poll()}); its message stands above, mend the reward's module."
+                f"{worker.process.poll()}); its message stands above, mend the reward's module, or raise "
+                f"reward.limits.memory_gib={self._setup.limits.memory_gib} where it imports a large library."
             ) from error
         if loaded.error is not None:
             raise UserError(loaded.error)
@@ -110,7 +135,8 @@ class Workers:
             return
         worker.job, worker.reward = self._waiting.popleft()
         problem, completion = self._pairs[worker.job]
-        worker.deadline = time.monotonic() + self._setup.time_limit_s
+        worker.given_at = time.monotonic()
+        worker.deadline = worker.given_at + self._setup.time_limit_s
         worker.connection.settimeout(self._setup.time_limit_s)
         try:
             send(worker.connection, Job(problem, completion, worker.reward))
@@ -122,7 +148,10 @@ class Workers:
     def _read(self, worker: WorkerProcess) -> None:
         """Read what a worker said."""
         try:
-            message = receive(worker.connection, worker.deadline)
+            message = receive_answer(worker.connection, worker.deadline)
+        except ValueError as error:
+            self._lost(worker, f"the reward's process gave {error}")
+            return
         except (EOFError, OSError):
             self._lost(worker, "the reward ended its process")
             return
@@ -131,19 +160,30 @@ class Workers:
                 self._lost(worker, message.error)
                 return
             worker.loaded = True
-        elif isinstance(message, Verdict) and worker.job is not None:
+        elif worker.job is not None:
             self._record(worker.job, worker.reward, message)
             self._failed_starts = 0
             worker.reward += 1
             worker.deadline = time.monotonic() + self._setup.time_limit_s
+            worker.retires |= message.retire
             if worker.reward == len(self._setup.names):
                 worker.job = None
+                if worker.retires:
+                    self._end(worker)
+                    self._start_another()
+
+    def _watch(self, worker: WorkerProcess, now: float) -> None:
+        """Look at what a worker holds and has started. What is too much is the fault of a call that has gone
+        on for a while; one that has just begun may finish before its worker is replaced."""
+        excess = worker.excess(self._setup.limits)
+        if excess and now - worker.given_at > WATCH_S / 2:
+            self._lost(worker, excess)
+        worker.retires |= excess is not None
+        worker.watch_at = now + (WATCH_S / 2 if excess else WATCH_S)
 
     def _lost(self, worker: WorkerProcess, reason: str) -> None:
         """End a worker, count the call it was at, put back the rest of its job, start another."""
-        self._selector.unregister(worker.connection)
-        self.processes.remove(worker)
-        worker.kill()
+        self._end(worker)
         if worker.job is not None:
             self._record(worker.job, worker.reward, Verdict(0.0, reason))
             if worker.reward + 1 < len(self._setup.names):
@@ -151,6 +191,14 @@ class Workers:
         else:
             self._failed_starts += 1
             log.warning("a reward worker was lost outside of a call: %s", reason)
+        self._start_another()
+
+    def _end(self, worker: WorkerProcess) -> None:
+        self._selector.unregister(worker.connection)
+        self.processes.remove(worker)
+        worker.kill()
+
+    def _start_another(self) -> None:
         while self._failed_starts < MAX_FAILED_STARTS:
             try:
                 self._start()

@@ -72,6 +72,11 @@ class RolloutEngine(Protocol):
         """
         ...
 
+    def reset_prefix_cache(self) -> None:
+        """Forget the keys and values of earlier prompts, so that what is sampled next does not depend on
+        what was sampled before."""
+        ...
+
     def sleep(self, *, keep_weights: bool = False) -> None:
         """Give weights and KV cache back to the device; ``keep_weights`` moves the weights to the host
         instead of discarding them. A no-op on the CPU."""
@@ -96,7 +101,7 @@ def generate(
     ]
     for prompt, of_prompt, seed in zip(prompts, keys, seeds, strict=True):
         for key in of_prompt:
-            engine.submit(key, prompt, sampling, seed + key.index)
+            engine.submit(key, prompt, sampling, seed + key.sample)
     found: dict[SampleKey, Completion] = {}
     while engine.busy:
         found.update(engine.step())

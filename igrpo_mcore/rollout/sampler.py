@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch.distributed as dist
+
 from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config, Schedule
-from igrpo_mcore.data.order import ProblemOrder
-from igrpo_mcore.data.problems import load_problems
+from igrpo_mcore.data.mixture import Mixture, training_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.rewards.options import greatest_reward, options_of
 from igrpo_mcore.rewards.pool import RewardPool
@@ -16,11 +17,14 @@ from igrpo_mcore.rollout.courses import single_shot_course, training_course
 from igrpo_mcore.rollout.dealing import deal_courses
 from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.refill import has_spread
-from igrpo_mcore.rollout.scheduler import Journal, Scheduler
+from igrpo_mcore.rollout.scheduler import Scheduler
 from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.stage_stats import StageStats, in_turn, over_engines
 from igrpo_mcore.rollout.stop_tokens import stop_token_ids
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
+from igrpo_mcore.run.folder import journal_dir
+from igrpo_mcore.run.journal import Journal, NoJournal
+from igrpo_mcore.run.journal_origin import origin_of
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.types import Group, Problem, PromptRollout
 
@@ -50,13 +54,16 @@ class Sampler:
         engine: VLLMEngine,
         tokenizer: Any,
         phases: Phases,
-        journal: Journal | None = None,
+        *,
+        trains: bool = True,
     ) -> None:
+        """Without ``trains`` there is no ``sample``, and ``data.path`` is not read."""
         self.engine = engine
         self._config, self._phases = config, phases
-        self._problems = load_problems(config.data)
-        self._order = ProblemOrder(len(self._problems), config.train.seed, config.data.shuffle)
         renderer = PromptRenderer(tokenizer, config.data, config.rollout)
+        nothing = Mixture([], [], [])
+        seed = config.train.seed
+        self._problems = training_problems(config.data, seed, renderer.fits) if trains else nothing
         self._stop_token_ids = stop_token_ids(config.model.path, tokenizer)
         self.reward_options = options_of(
             config.reward,
@@ -71,9 +78,21 @@ class Sampler:
             config.rollout,
             greatest=greatest_reward(config.reward),
         )
-        self._journal = journal
+        self.journal = NoJournal()
         self._begun: dict[int, list[Course]] = {}
         """Of the steps to come, by step: the same on every rank."""
+
+    def open_journal(self, first_step: int) -> None:
+        """Where ``run.journal`` says so, keep what is sampled from now on, and go on with what earlier starts
+        of the run kept of ``first_step`` and later steps. Collective."""
+        if self._config.run.journal:
+            self.journal = Journal(
+                journal_dir(self._config.run),
+                origin_of(self._config, self._problems.problems),
+                first_step=first_step,
+                rank=dist.get_rank(),
+                writes=self.engine.is_first_rank,
+            )
 
     def sample(self, step: int, drawn: int) -> StepSamples:
         """What ``step`` trains on. The step takes the problems after the first ``drawn``."""
@@ -86,7 +105,7 @@ class Sampler:
             for course in self._courses(newest + 1, drawn + (newest + 1 - step) * count):
                 course.goal = len(course.stages) - 1
                 work.append(course)
-        stats = self._run(work, self._journal)
+        stats = self._run(work, self.journal)
         rollouts = self._complete(step)
         fresh = rollouts if not options.lag else [c.rollout() for c in self._begun.get(newest, [])]
         taken, refilled = count, 0
@@ -95,24 +114,28 @@ class Sampler:
             if not flat:
                 break
             fills = self._new(step, drawn + taken, len(flat), first_position=taken)
-            stats = in_turn([stats, self._run(fills, self._journal)])
+            stats = in_turn([stats, self._run(fills, self.journal)])
             for index, course in zip(flat, fills, strict=True):
                 rollouts[index] = course.rollout()
             taken, refilled = taken + len(flat), refilled + len(flat)
         return StepSamples(rollouts, fresh, stats, taken, refilled)
 
-    def single_shot(self, problems: Sequence[Problem], sampling: Sampling, key: str) -> list[Group]:
+    def single_shot(
+        self, problems: Sequence[Problem], sampling: Sampling, key: str, first: int = 0
+    ) -> list[Group]:
         """One group a problem under q; ``key`` sets its seeds apart from those of training.
 
+        ``first`` is the place of the first problem in the whole set, which its seed derives from.
         ``sampling.stop_token_ids`` are filled in.
         """
         stopping, seed = sampling.stopping_at(self._stop_token_ids), self._config.train.seed
-        courses = [single_shot_course(p, i, key, stopping, seed) for i, p in enumerate(problems)]
+        courses = [single_shot_course(p, i, key, stopping, seed) for i, p in enumerate(problems, start=first)]
         self._run(courses)
         return [course.found[0].group for course in courses]
 
     def close(self) -> None:
-        """End the reward workers, then the engine, which takes the process groups with it."""
+        """End the journal and the reward workers, then the engine, which takes the process groups with it."""
+        self.journal.close()
         if self._rewards:
             self._rewards.close()
         self.engine.close()
@@ -129,7 +152,7 @@ class Sampler:
         config = self._config
         return [
             training_course(
-                self._problems[index],
+                problem,
                 step,
                 first_position + i,
                 first_position + count,
@@ -137,13 +160,13 @@ class Sampler:
                 config.train.seed,
                 self._stop_token_ids,
             )
-            for i, index in enumerate(self._order.take(drawn, count))
+            for i, problem in enumerate(self._problems.take(drawn, count))
         ]
 
     def _complete(self, step: int) -> list[PromptRollout]:
         return [course.rollout() for course in self._begun.pop(step)]
 
-    def _run(self, courses: Sequence[Course], journal: Journal | None = None) -> dict[str, StageStats]:
+    def _run(self, courses: Sequence[Course], journal: NoJournal | None = None) -> dict[str, StageStats]:
         """Take all ``courses`` to their goals, each on one engine; afterwards every rank has all of them."""
         mine = deal_courses(courses, self.engine.count, self._config)[self.engine.index]
         with self._phases("engine"):

@@ -19,6 +19,7 @@ from igrpo_mcore.rollout.course import Course, Renderer
 from igrpo_mcore.rollout.engine import RolloutEngine
 from igrpo_mcore.rollout.selection import choose
 from igrpo_mcore.rollout.stage_stats import StageClock, StageStats
+from igrpo_mcore.run.journal import Choice, NoJournal
 from igrpo_mcore.types import Completion, Group, Problem, SampleKey, Score, StageGroup
 
 
@@ -46,20 +47,6 @@ class Scorer(Protocol):
         ...
 
 
-class Journal(Protocol):
-    """What an earlier start of this run had sampled; the same on every rank."""
-
-    def sampled(self, key: SampleKey) -> Completion | None: ...
-    def score(self, key: SampleKey) -> Score | None: ...
-    def choice(self, step: int, stage: str, position: int) -> tuple[int, list[int]] | None:
-        """The chosen sample and all samples of that group."""
-        ...
-
-    def keep_sampled(self, key: SampleKey, completion: Completion) -> None: ...
-    def keep_score(self, key: SampleKey, score: Score) -> None: ...
-    def keep_choice(self, step: int, stage: str, position: int, chosen: int, group: list[int]) -> None: ...
-
-
 class Scheduler:
     """Runs courses on one engine. ``greatest`` is the reward at which drafts exit early."""
 
@@ -76,9 +63,9 @@ class Scheduler:
         self._options = rollout
         self._greatest = greatest if rollout.draft_early_exit else None
 
-    def run(self, courses: Sequence[Course], journal: Journal | None = None) -> dict[str, StageStats]:
+    def run(self, courses: Sequence[Course], journal: NoJournal | None = None) -> dict[str, StageStats]:
         """Take every course to its goal; what that took, by stage. What is in ``journal`` is not sampled."""
-        self._journal = journal
+        self._journal = journal or NoJournal()
         self._clock, self._steps = StageClock(), 0
         self._courses = {(course.step, course.position): course for course in courses}
         self._due: dict[SampleKey, int] = {}
@@ -96,22 +83,21 @@ class Scheduler:
     def _begin(self, course: Course) -> None:
         """Submit the course's next stage, but for what the journal has of it."""
         prompt = course.begin_stage(self._renderer)
-        if self._journal and (kept := self._journal.choice(course.step, course.stage.name, course.position)):
-            chosen, members = kept
-            self._recall(course, members)
-            self._end(course, chosen)
+        kept = self._journal.choice(course.step, course.stage.name, course.position)
+        if kept is not None:
+            self._recall(course, kept.group)
+            self._end(course, kept.sample)
             return
         for key in course.samples():
-            completion = self._journal.sampled(key) if self._journal else None
+            completion = self._journal.sampled(key)
             if completion is not None:
-                self._sampled(key, completion, self._journal.score(key) if self._journal else None)
+                self._sampled(key, completion, self._journal.score(key))
             else:
-                sampling, seed = course.stage.sampling, course.stage.seed + key.index
+                sampling, seed = course.stage.sampling, course.stage.seed + key.sample
                 self._engine.submit(key, prompt.token_ids, sampling, seed)
                 self._clock.submitted(key.stage)
 
     def _recall(self, course: Course, members: Sequence[int]) -> None:
-        assert self._journal
         for index in members:
             key = course.key(index)
             completion, score = self._journal.sampled(key), self._journal.score(key)
@@ -128,13 +114,12 @@ class Scheduler:
         self._scorer.advance()
         for key, completion in ended:
             self._clock.ended(key.stage, len(completion.token_ids))
-            if self._journal:
-                self._journal.keep_sampled(key, completion)
+            self._journal.keep_sampled(key, completion)
             self._sampled(key, completion)
 
     def _sampled(self, key: SampleKey, completion: Completion, score: Score | None = None) -> None:
         course = self._courses[key.step, key.position]
-        course.completions[key.index] = completion
+        course.completions[key.sample] = completion
         if score is None:
             self._scorer.submit(key, course.problem, completion)
         else:
@@ -147,10 +132,9 @@ class Scheduler:
         for key, score in self._scores_to_use():
             del self._due[key]
             course = self._courses[key.step, key.position]
-            course.scores[key.index] = score
+            course.scores[key.sample] = score
             touched[id(course)] = course
-            if self._journal:
-                self._journal.keep_score(key, score)
+            self._journal.keep_score(key, score)
         for course in touched.values():
             if course.stage_scored or self._exits(course):
                 self._stage_done(course)
@@ -180,12 +164,12 @@ class Scheduler:
     def _stage_done(self, course: Course) -> None:
         """Choose, and begin what may begin now."""
         if not course.stage_scored:
-            unfinished = [key for key in course.samples() if key.index not in course.scores]
-            decoding = [key for key in unfinished if key.index not in course.completions]
+            unfinished = [key for key in course.samples() if key.sample not in course.scores]
+            decoding = [key for key in unfinished if key.sample not in course.completions]
             self._engine.abort(decoding)
             for key in decoding:
                 self._clock.ended(key.stage)
-            scoring = [key for key in unfinished if key.index in course.completions]
+            scoring = [key for key in unfinished if key.sample in course.completions]
             self._scorer.drop(scoring)
             for key in scoring:
                 del self._due[key]
@@ -207,8 +191,9 @@ class Scheduler:
         if chosen is None:
             seed = course.choice_seeds[len(course.found)]
             chosen = members[choose(self._options.selection, group, seed)]
-            if self._journal:
-                self._journal.keep_choice(course.step, stage.name, course.position, chosen, members)
+            self._journal.keep_choice(
+                course.step, stage.name, course.position, Choice(chosen, tuple(members))
+            )
         exempt = self._greatest is None or course.whole
         censored = None if exempt else stage.sampling.num_samples - len(members)
         course.chosen = StageGroup(stage.name, group, members.index(chosen), censored=censored)

@@ -3,12 +3,12 @@
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from igrpo_mcore.config.load import all_keys, load_config, to_yaml
-from igrpo_mcore.config.schema import Config, Selection
+from igrpo_mcore.config.schema import Config, MixtureSet, Selection
 from igrpo_mcore.config.validate import validate
 from igrpo_mcore.errors import UserError
 
@@ -18,8 +18,9 @@ BASE = "model: {path: some/model}\ndata: {path: data.jsonl}\nrun: {name: test}\n
 
 def kind_of(key: str) -> set[type]:
     """The types that an option may have."""
-    section, option = key.split(".")
-    kind = get_type_hints(get_type_hints(Config)[section])[option]
+    kind: Any = Config
+    for part in key.split("."):
+        kind = get_type_hints(kind)[part]
     return set(get_args(kind)) or {kind}
 
 
@@ -59,10 +60,30 @@ def test_options_that_the_documents_name_exist():
         name
         for path in texts
         for name in re.findall(rf"(?<![\w./])((?:{sections})\.[a-z_]+)(?=[=`,)\s])", path.read_text())
-        if not name.endswith((".py", ".jsonl", ".json", ".yaml"))
+        if not name.endswith((".py", ".jsonl", ".json", ".yaml", ".md"))
     }
     assert len(named) > 20
     assert named - NO_OPTIONS <= set(all_keys())
+
+
+def test_a_mixture_is_a_list_of_sets(recipe: Path, tmp_path: Path):
+    child = tmp_path / "mixed.yaml"
+    child.write_text(
+        "base: recipe.yaml\ndata: {mixture: [{path: other.jsonl, weight: 2, answer_field: a}]}\n"
+    )
+    config = load_config(child)
+    assert config.data.mixture == [MixtureSet("other.jsonl", 2.0, answer_field="a")]
+    again = tmp_path / "again.yaml"
+    again.write_text(to_yaml(config))
+    assert load_config(again) == config
+    for wrong, message in {
+        "[{path: x, wieght: 2}]": "wieght",
+        "[{path: x, weight: 0}]": "weight 0.0 must be above 0",
+        "[{weight: 2}]": "path",
+    }.items():
+        child.write_text(f"base: recipe.yaml\ndata: {{mixture: {wrong}}}\n")
+        with pytest.raises(UserError, match=message):
+            load_config(child)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +113,35 @@ def test_options_that_the_documents_name_exist():
         ("reward.weights.accuracy=nan", "reward.weights.accuracy=nan must be a finite number"),
         ("reward.weights={'my.module:f': -inf}", "reward.weights.my.module:f=-inf must be a finite number"),
         ("reward.time_limit_s=1e20", "at most 86400"),
+        ("reward.weights={judge: 1}", "needs reward.judge.model"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: ftp://host/v1}}", "https://host/v1"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: 'http://[::1'}}", "https://host/v1"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: 'http://me:pw@host/v1'}}", "no user, password"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: 'http://host/v1?key=1'}}", "or query"),
+        ("reward={weights: {judge: 1}, judge: {model: m, prompt: grade}}", "lacks {completion}"),
+        ("reward={weights: {judge: 1}, judge: {model: m, key_variable: sk-12}}", "never the key itself"),
+        ("reward.judge.retries=100", "reward.judge.retries=100 must be at most 20"),
+        ("reward.limits.memory_gib=0.1", "reward.limits.memory_gib=0.1 must be at least 0.25"),
+        ("reward.limits.environment=[A=1]", "no name of an environment variable"),
         ("train.seed=4294967296", "at most 2147483647"),
         ("rollout.draft_template=hello", "{problem}"),
         ("reward.weights={accuracy: 0, format: 0}", "reward.weights"),
+        ("lora={rank: 4, targets: []}", "lora.targets is empty"),
+        ("data.weight=2", "data.weight has no meaning without data.mixture"),
+        ("data.curriculum=easy_to_hard", "set data.pass_rate_field"),
+        ("data.min_pass_rate=0.5", "set data.pass_rate_field"),
+        ("data={pass_rate_field: r, min_pass_rate: 0.5, max_pass_rate: 0.4}", "no problem is left"),
+        ("data.answer_pattern='('", "data.answer_pattern is no regular expression"),
         ("reward.overlong_buffer=0.2", "set both, or neither"),
         ("reward.weights.overlong=1", "set both, or neither"),
         ("objective.advantage=raft", "set objective.kind=reinforce"),
         ("objective={advantage: raw, advantage_std: none}", "objective.advantage_std has no meaning"),
         ("objective={advantage: positive, advantage_std: half}", "objective.advantage_std"),
         ("steps", "key=value"),
+        ("eval.template={problem} Say it.", "quote the value: \"eval.template='{problem} Say it.'\""),
+        ("eval.template=problem", "lacks {problem}"),
+        ("eval.every=-1", "eval.every=-1 must be at least 0"),
+        ("eval.batch_completions=0", "eval.batch_completions=0 must be at least 1"),
     ],
 )
 def test_refused_with_the_field_named(recipe: Path, override: str, message: str):

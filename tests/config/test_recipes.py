@@ -50,7 +50,8 @@ def test_an_objective_over_any_recipe(objective: Path, on: str):
         assert config.rollout.selection == selection
     before, after = load_config(RECIPES / on), load_config(RECIPES / on, [str(objective)])
     assert (after.train, after.optimizer, after.data) == (before.train, before.optimizer, before.data)
-    after.rollout.selection = before.rollout.selection
+    for option in ("selection", "max_refills"):
+        setattr(after.rollout, option, getattr(before.rollout, option))
     assert after.rollout == before.rollout  # an objective sets no budgets
 
 

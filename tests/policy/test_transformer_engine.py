@@ -6,7 +6,7 @@ import torch
 
 from igrpo_mcore.families import table_for
 from tests.support.checkpoints import hf_config, make_checkpoint
-from tests.support.ranks import run_ranks
+from tests.support.ranks import run_fresh_ranks
 
 FAMILIES = ("qwen2", "qwen3", "nemotron_h")
 WRAPPERS = {"TEColumnParallelLinear", "TERowParallelLinear", "TEDotProductAttention", "RMSNorm"}
@@ -16,7 +16,7 @@ WRAPPERS = {"TEColumnParallelLinear", "TERowParallelLinear", "TEDotProductAttent
 def found(tmp_path_factory) -> dict:
     root = tmp_path_factory.mktemp("te")
     checkpoints = [make_checkpoint(root / family, family) for family in FAMILIES]
-    run_ranks("tests.policy.te_worker", 1, root / "found.pt", *checkpoints)
+    run_fresh_ranks("tests.policy.te_worker", 1, root / "found.pt", *checkpoints)
     return torch.load(root / "found.pt")
 
 

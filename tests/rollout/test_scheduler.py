@@ -1,5 +1,6 @@
 """The stages of a rollout against what the paper says, and its schedules, with a deterministic engine."""
 
+import contextlib
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,7 +12,8 @@ from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.scheduler import Scheduler
 from igrpo_mcore.rollout.seeds import derive_seed
 from igrpo_mcore.rollout.selection import dealt
-from igrpo_mcore.types import Problem, PromptRollout, SampleKey, Score
+from igrpo_mcore.run.journal import Journal, NoJournal
+from igrpo_mcore.types import Problem, PromptRollout, SampleKey
 from tests.support.simulated import AppendingRenderer, LateScorer, SeededEngine
 
 STOP = (2,)
@@ -30,12 +32,12 @@ def run(
     seed: int = 7,
     step: int = 3,
     rounds: int = 1,
-    journal: "Kept | None" = None,
+    journal: NoJournal | None = None,
     scorer: LateScorer | None = None,
-    slots: int = 1000,
+    engine: SeededEngine | None = None,
     **options: object,
 ):
-    engine, scorer = SeededEngine(slots), scorer or LateScorer()
+    engine, scorer = engine or SeededEngine(), scorer or LateScorer()
     rollout = RolloutConfig(
         num_drafts=4,
         draft_rounds=rounds,
@@ -139,8 +141,8 @@ def test_mismatched_refinements_are_drawn_under_the_best_draft_of_the_other_prob
 
 
 def test_the_schedule_changes_when_and_not_what_is_sampled():
-    barrier, _, at_once, _ = run(schedule=Schedule.barrier, slots=5)
-    handed, _, engine, _ = run(schedule=Schedule.handover, slots=5)
+    barrier, _, at_once, _ = run(schedule=Schedule.barrier, engine=SeededEngine(slots=5))
+    handed, _, engine, _ = run(schedule=Schedule.handover, engine=SeededEngine(slots=5))
     assert handed == barrier
     assert engine.steps < at_once.steps  # nothing waits for the last draft of all
 
@@ -174,7 +176,7 @@ def test_an_eager_order_changes_no_sample():
 def test_seeds_differ_by_stage_step_run_and_position():
     def seeds(**kwargs: int) -> set[int]:
         _, _, engine, _ = run(Selection.best, **kwargs)
-        return {seed - key.index for key, _, _, seed, _ in engine.submissions}
+        return {seed - key.sample for key, _, _, seed, _ in engine.submissions}
 
     every = seeds() | seeds(step=4) | seeds(seed=8)
     assert len(every) == 3 * 2 * 6
@@ -234,68 +236,48 @@ def test_drafts_ahead_are_the_drafts_of_their_own_step():
     assert [c.rollout() for c in later] == run(step=4)[0]
 
 
-class Kept(dict):
-    """A journal in memory: by key, completion, score and choices."""
+class KilledError(Exception):
+    """Where a test's job ends."""
 
-    def __init__(self) -> None:
-        self.completions: dict[SampleKey, object] = {}
-        self.scores: dict[SampleKey, Score] = {}
-        self.choices: dict[tuple, tuple[int, list[int]]] = {}
 
-    def sampled(self, key):
-        return self.completions.get(key)
+class MortalEngine(SeededEngine):
+    """Ends its job at a decoding step."""
 
-    def score(self, key):
-        return self.scores.get(key)
+    def __init__(self, last_step: int) -> None:
+        super().__init__()
+        self.last_step = last_step
 
-    def choice(self, step, stage, position):
-        return self.choices.get((step, stage, position))
-
-    def keep_sampled(self, key, completion) -> None:
-        assert key not in self.completions
-        self.completions[key] = completion
-
-    def keep_score(self, key, score) -> None:
-        self.scores[key] = score
-
-    def keep_choice(self, step, stage, position, chosen, group) -> None:
-        self.choices[step, stage, position] = chosen, group
-
-    def cut(self, share: int) -> "Kept":
-        """As a kill leaves it: the first ``share`` of 8 of what was written, in order."""
-        left = Kept()
-        left.completions = dict(list(self.completions.items())[: len(self.completions) * share // 8])
-        left.scores = {
-            k: s
-            for k, s in list(self.scores.items())[: len(self.scores) * share // 8]
-            if k in left.completions
-        }
-        for (step, stage, position), (chosen, group) in self.choices.items():
-            if all(SampleKey(step, stage, position, i) in left.scores for i in group):
-                left.choices[step, stage, position] = chosen, group
-        return left
+    def step(self):
+        if self.steps == self.last_step:
+            raise KilledError
+        return super().step()
 
 
 @pytest.mark.parametrize("early_exit", [False, True])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("share", range(9))
-def test_what_the_journal_has_is_not_sampled_again(share: int, schedule: Schedule, early_exit: bool):
-    options = dict(
-        schedule=schedule, draft_early_exit=early_exit, whole_prompts=0.3, max_completion_tokens=20
-    )
-    whole = Kept()
-    undisturbed, _, engine, _ = run(journal=whole, **options)
-    left = whole.cut(share)
-    had = set(left.completions)
-    again, _, resumed, _ = run(journal=left, **options)
+@pytest.mark.parametrize("last_step", [0, 2, 5, 9, 14, 20, 27, 35])
+def test_what_the_journal_has_is_not_sampled_again(
+    tmp_path, last_step: int, schedule: Schedule, early_exit: bool
+):
+    options = dict(schedule=schedule, max_completion_tokens=20)
+    options |= dict(draft_early_exit=early_exit, whole_prompts=0.3)
+    undisturbed, _, engine, _ = run(**options)
+    with contextlib.suppress(KilledError):
+        run(journal=Journal(tmp_path, {}), engine=MortalEngine(last_step), **options)
+    left = Journal(tmp_path, {})
+    had = {key for key, *_ in engine.submissions if left.sampled(key)}
+    again, _, resumed, scorer = run(journal=left, **options)
     assert not had & {key for key, *_ in resumed.submissions}
     if not early_exit:
         assert again == undisturbed
         assert len(had) + len(resumed.submissions) == len(engine.submissions)
-    for one, other in zip(again, undisturbed, strict=True):
-        assert one.stages[1].group.prompt.problem == other.stages[1].group.prompt.problem
-        if left.choice(3, "drafts", int(one.single_shot.prompt.problem.problem)):
+    for position, (one, other) in enumerate(zip(again, undisturbed, strict=True)):
+        if left.choice(3, "drafts", position):
             assert one == other
+    left.close()
+    third, _, idle, scorer = run(journal=Journal(tmp_path, {}), **options)
+    assert third == again
+    assert (idle.submissions, scorer.pairs) == ([], [])
 
 
 def test_stats_count_tokens_and_share_seconds(monkeypatch: pytest.MonkeyPatch):

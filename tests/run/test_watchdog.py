@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -103,42 +104,56 @@ def recipe(tmp_path: Path) -> Path:
         "parallel: {tp: 2}\n"
         "rollout: {max_prompt_tokens: 64, max_completion_tokens: 16, temperature: 1.0}\n"
         f"train: {{steps: 100000, prompts_per_step: 4}}\n"
-        f"run: {{dir: {tmp_path}/runs, name: hangs, tensorboard: false, hang_minutes: 0.5}}\n"
+        f"run: {{dir: {tmp_path}/runs, tensorboard: false, hang_minutes: 0.5}}\n"
     )
     return path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stopped", [0, 1])
-def test_a_stopped_rank_ends_the_job_with_every_ranks_stack(recipe: Path, stopped: int) -> None:
-    log = recipe.parent / "log"
-    folder = recipe.parent / "runs/hangs"
+@contextlib.contextmanager
+def running(recipe: Path, name: str) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """A job of its own; yields its process and its log."""
+    log = recipe.parent / f"{name}.log"
+    command = [sys.executable, "-m", "igrpo_mcore", "train", str(recipe), f"run.name={name}"]
     with log.open("w") as output:
         job = subprocess.Popen(
-            [sys.executable, "-m", "igrpo_mcore", "train", str(recipe)],
-            cwd=ROOT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 240
-        while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():
-            assert job.poll() is None, log.read_text()[-4000:]
-            assert time.monotonic() < deadline, log.read_text()[-4000:]
-            time.sleep(0.2)
-        ranks = {rank.environ().get("RANK"): rank for rank in psutil.Process(job.pid).children()}
-        left = psutil.Process(job.pid).children(recursive=True)
-        ranks[str(stopped)].suspend()
-        assert job.wait(120) == 70, log.read_text()[-4000:]  # torch.distributed alone would take 30 minutes
-        said = log.read_text()
-        assert f"rank {stopped} does not answer: process {ranks[str(stopped)].pid} on " in said
-        assert said.count("no rank has moved for 0.5 minutes") == 1
-        for rank in range(2):
-            assert "trainer.py" in (folder / f"watch/rank_{rank}.txt").read_text()
-        assert (folder / f"watch/collectives_{1 - stopped}").stat().st_size > 0
-        _, alive = psutil.wait_procs(left, timeout=20)
-        assert alive == []
+        yield job, log
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(job.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_stopped_rank_ends_the_job_with_every_ranks_stack(recipe: Path) -> None:
+    """Two jobs side by side, since most of it is waiting: of one rank 0 is stopped, of the other rank 1."""
+    with running(recipe, "hangs-0") as first, running(recipe, "hangs-1") as second:
+        left = [stop_a_rank(recipe, job, stopped) for stopped, job in enumerate((first, second))]
+        for stopped, (job, log) in enumerate((first, second)):
+            assert job.wait(120) == 70, log.read_text()[-4000:]  # torch.distributed alone takes 30 minutes
+            said, folder = log.read_text(), recipe.parent / f"runs/hangs-{stopped}"
+            pid, processes = left[stopped]
+            assert f"rank {stopped} does not answer: process {pid} on " in said
+            assert said.count("no rank has moved for 0.5 minutes") == 1
+            for rank in range(2):
+                assert "trainer.py" in (folder / f"watch/rank_{rank}.txt").read_text()
+            assert (folder / f"watch/collectives_{1 - stopped}").stat().st_size > 0
+            _, alive = psutil.wait_procs(processes, timeout=20)
+            assert alive == []
+
+
+def stop_a_rank(
+    recipe: Path, running: tuple[subprocess.Popen, Path], stopped: int
+) -> tuple[int, list[psutil.Process]]:
+    """After the job's first step; the rank's process id, and all processes of the job."""
+    (job, log), metrics = running, recipe.parent / f"runs/hangs-{stopped}/metrics.jsonl"
+    deadline = time.monotonic() + 400
+    while not metrics.exists() or not metrics.read_text():
+        assert job.poll() is None, log.read_text()[-4000:]
+        assert time.monotonic() < deadline, log.read_text()[-4000:]
+        time.sleep(0.2)
+    ranks = {rank.environ().get("RANK"): rank for rank in psutil.Process(job.pid).children()}
+    processes = psutil.Process(job.pid).children(recursive=True)
+    ranks[str(stopped)].suspend()
+    return ranks[str(stopped)].pid, processes

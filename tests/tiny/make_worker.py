@@ -9,6 +9,11 @@ SHORT = WarmUp(
     target=0.0, single_shot_until=1.0, most_steps=2, check_every=2, batch=8, problems=50, held_out=8
 )
 
-if __name__ == "__main__":
+
+def main() -> None:
     stats = make_tiny_checkpoint("qwen3", Path(sys.argv[1]), seed=3, warm_up=SHORT)
     print(f"steps={stats.steps} accuracy={stats.accuracy!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -53,7 +53,7 @@ def main() -> None:
         trainer.config.rollout.temperature = sampled_at
         said = ""
         try:
-            trainer.compare(batches, logprobs)
+            trainer.gate.check(batches, logprobs, 1)
         except UserError as error:
             said = str(error)
         measured = parity.compare(batches, logprobs)

@@ -38,7 +38,7 @@ def main() -> None:
     rollouts = trainer.sampler.sample(1, 0).rollouts
     seen["rollouts"] = rollouts
     batch = mini_batches(rollouts, 1, trainer.config.objective, trainer.config.rollout)[0]
-    measured = trainer.compare([batch], trainer.learner.logprobs([batch]))
+    measured = trainer.gate.check([batch], None, 1)
     seen["parity"] = measured
     policy, objective = trainer.learner.policy, trainer.learner.objective
     hf_config = load_hf_config(trainer.config.model.path)

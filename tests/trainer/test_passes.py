@@ -1,5 +1,7 @@
 """Several updates of a step against PPO written out: transformers, autograd and torch's AdamW."""
 
+import math
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -7,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from tests.policy.oracle import logprobs_of
 from tests.support.checkpoints import make_checkpoint
 from tests.support.ranks import run_ranks
-from tests.trainer.passes_worker import CASES, EPS, LR, TEMPERATURE, mini_batches_of
+from tests.trainer.passes_worker import CASES, EPS, LR, OTHER_KINDS, TEMPERATURE, mini_batches_of
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +63,7 @@ def written_out(checkpoint, mini_batches: int, passes: int) -> tuple[list[dict],
 @pytest.mark.parametrize("case", CASES)
 def test_updates_and_weights_equal_ppo_written_out(found, case):
     checkpoint, ours = found
-    mini_batches, passes = CASES[case]
+    mini_batches, passes, _ = CASES[case]
     updates, weights = written_out(checkpoint, mini_batches, passes)
     assert len(ours[case]["updates"]) == ours[case]["counted"] == mini_batches * passes
     for one, expected in zip(ours[case]["updates"], updates, strict=True):
@@ -88,6 +90,32 @@ def test_kl_and_clip_fraction_are_0_by_construction_with_one_update_only(found):
 
 def test_old_logprobs_are_taken_once_before_all_updates(found):
     _, ours = found
-    for case, (mini_batches, passes) in CASES.items():
+    for case, (mini_batches, passes, _) in CASES.items():
         events = [event for event in ours[case]["events"] if event != "sleep"]
         assert events == ["logprobs"] * mini_batches + ["update"] * mini_batches * passes + ["push"]
+
+
+def test_every_objective_takes_the_same_gradient_where_a_step_is_one_update(found):
+    """The ratio is 1 there, so what differs is the loss: its value is that of -Â or of -Â log π."""
+    checkpoint, ours = found
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    (batch,) = mini_batches_of(1)
+    trained = [sequence for sequence in batch if sequence.advantage]
+    plain, with_log = torch.zeros(()), torch.zeros(())
+    for sequence in trained:
+        factor = sequence.weight * sequence.advantage
+        plain = plain - factor * len(sequence.completion_ids)
+        with_log = with_log - factor * logprobs_of(model, sequence, TEMPERATURE).sum()
+    with_log.backward()
+    norm = float(torch.stack([p.grad.norm() for p in model.parameters()]).norm())
+    losses = {"reinforce": float(with_log.detach()), "cispo": float(with_log.detach()), "gspo": float(plain)}
+    assert abs(losses["cispo"] - losses["gspo"]) > 1e-2
+    for kind in OTHER_KINDS:
+        (update,) = ours[kind]["updates"]
+        assert update["loss"] == pytest.approx(losses[kind], abs=1e-5), kind
+        assert update["grad_norm"] == pytest.approx(norm, rel=1e-4), kind
+        assert update["clip_fraction_low"] == update["clip_fraction_high"] == 0, kind
+        assert 0 < update["entropy"] < math.log(128), kind
+        assert update["head_rows"] == sum(len(s.completion_ids) for s in trained), kind
+    (clip,) = ours["one update"]["updates"]
+    assert (clip["loss"], clip["grad_norm"]) == pytest.approx((float(plain), norm), rel=1e-4)

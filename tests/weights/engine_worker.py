@@ -27,10 +27,12 @@ from tests.weights.support import (
     largest_difference,
     lay_out_ranks,
     main_rank,
+    no_leftovers,
 )
 
 
 def main() -> None:
+    no_leftovers()
     folder = Path(sys.argv[1])
     tp, pp, rollout_tp, pushes = map(int, sys.argv[2:6])
     parallel = ParallelConfig(tp=tp, pp=pp)

@@ -17,7 +17,7 @@ from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.weights.push import Pusher
 from tests.support.checkpoints import char_tokenizer, hf_config
-from tests.weights.support import build_policy, lay_out_ranks, main_rank
+from tests.weights.support import build_policy, lay_out_ranks, main_rank, no_leftovers
 
 BUCKETS = (96 << 20, 16 << 20)
 """The embedding, the head and gate and up of a layer (34 MB each) are larger than the second."""
@@ -36,6 +36,7 @@ def forget_peak() -> None:
 
 
 def main() -> None:
+    no_leftovers()
     folder = Path(sys.argv[1])
     layout = ParallelConfig(tp=2)
     lay_out_ranks(layout)

@@ -1,5 +1,6 @@
 """Shared by the workers of this room: build a policy at a layout, and a sink that keeps what arrives."""
 
+import ctypes
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,15 @@ def disturb(chunks: Iterable[nn.Module]) -> None:
         for name, parameter in chunk.named_parameters():
             generator.manual_seed(len(name) * 1000 + parameter.shape[0])
             parameter.mul_(1 + 0.1 * torch.rand(parameter.shape, generator=generator))
+
+
+def no_leftovers() -> None:
+    """Give freed tensors back to the system at once, so that resident memory is what is held.
+
+    glibc otherwise keeps freed chunks below 32 MiB, and aligned allocations do not fit their like.
+    """
+    M_MMAP_THRESHOLD = -3  # mallopt(3)
+    assert ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 1 << 20) == 1
 
 
 def main_rank() -> bool:

@@ -106,7 +106,6 @@ def test_only_a_run_needs_its_folder_free(tmp_path):
     ("family", "layout", "tensors"),
     [
         ("qwen3", "parallel: {pp: 2}", 25),
-        ("mistral", "parallel: {tp: 2}", 21),
         ("nemotron_h", "parallel: {tp: 2, sp: true}", 15),
     ],
 )

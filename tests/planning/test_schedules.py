@@ -38,7 +38,7 @@ def test_plan_and_replay_of_the_14b_recipe(recipe, kind):
 
 @pytest.mark.parametrize("kind", ["GRPO", "handover", "ahead, early exit"])
 def test_plan_and_replay_where_the_cache_is_full(recipe, kind):
-    """An engine's share that holds 30 whole sequences of 256: here the slowest engine is up to a fifth slower
+    """An engine's share that holds a ninth of the sequences: here the slowest engine is up to a fifth slower
     than the mean one, which is what a plan is of."""
     step = replanned(recipe, KINDS[kind] | {"rollout.memory_fraction": 0.15})
     found = replayed(step, seeds=1)

@@ -1,16 +1,23 @@
 """LoRA by merged weights against adapters beside frozen layers in plain PyTorch, and between layouts."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from igrpo_mcore.config.schema import LoRAConfig
+from igrpo_mcore.config.schema import Config, DType, LoRAConfig
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import check_targets
-from igrpo_mcore.policy.lora import first_factors
+from igrpo_mcore.families import architecture_of, table_for
+from igrpo_mcore.policy.architecture import check_targets, load_hf_config
+from igrpo_mcore.policy.lora import Adapters, first_factors
+from igrpo_mcore.policy.policy import Policy
+from igrpo_mcore.weights.local import LocalShard
+from igrpo_mcore.weights.rules import gate_up, qkv, row
+from tests.planning.support import lone_rank
 from tests.policy.lora_worker import ALPHA, CLIP, LAYOUTS, LR, RANK, SEED, TEMPERATURE
 from tests.policy.oracle import logprobs_of
 from tests.policy.sequences import training_batch
@@ -133,3 +140,107 @@ def test_a_target_that_the_model_lacks():
     check_targets(names, LoRAConfig(targets=["q_proj"]))
     with pytest.raises(UserError, match="no tensor of the model is called qproj; it has q_proj"):
         check_targets(names, LoRAConfig(targets=["qproj"]))
+
+
+RULES = [
+    qkv("attention.linear_qkv.weight", [f"{x}_proj.weight" for x in "qkv"], 8, 4, 6, (20,)),
+    gate_up("mlp.linear_fc1.weight", "gate_proj.weight", "up_proj.weight", (16, 20)),
+    row("mlp.linear_fc2.weight", "down_proj.weight", (20, 16)),
+]
+
+
+def adapters_of(
+    rank: int, size: int, values: dict[str, torch.Tensor], grads: dict[str, torch.Tensor]
+) -> Adapters:
+    """As rank ``rank`` of ``size`` tensor-parallel ones has them, of parameters cut out of whole tensors."""
+    shards, module = {}, nn.ParameterList()
+    for rule in RULES:
+        dim = rule.dim
+        shape = rule.local_shape(size)
+        segments = tuple(rule.segments(rank, size, shape[dim]))
+        parameter = nn.Parameter(torch.zeros(shape), requires_grad=False)
+        parameter.main_grad = torch.zeros(shape)
+        shard = LocalShard(parameter.detach(), rule, segments)
+        for segment in segments:
+            run = (segment.run.start, segment.run.length)
+            shard.view(segment).copy_(values[segment.tensor].narrow(dim, *run))
+            grad = grads[segment.tensor].narrow(dim, *run)
+            parameter.main_grad.narrow(dim, segment.offset, segment.run.length).copy_(grad)
+        shards[rule.param] = shard
+        module.append(parameter)
+    made = Adapters(shards, [module], LoRAConfig(rank=RANK, alpha=ALPHA), SEED)
+    with torch.no_grad():  # B begins as 0: give it values, by the whole's
+        for adapter in made.each:
+            whole_b = torch.randn(adapter.whole[0], RANK, generator=torch.Generator().manual_seed(3))
+            adapter.b.copy_(whole_b[adapter.index] if adapter.split == 0 else whole_b)
+    made.take_base()
+    return made
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_tensor_parallel_parts_make_up_the_whole(size: int) -> None:
+    """Gradients and merged weights of the parts, put together, against the formulae on whole tensors."""
+    generator = torch.Generator().manual_seed(1)
+    tensors = {tensor.name: tensor for rule in RULES for tensor in rule.tensors}
+    values = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in tensors.items()}
+    grads = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in tensors.items()}
+    parts = [adapters_of(rank, size, values, grads) for rank in range(size)]
+    for made in parts:
+        for adapter in made.each:
+            adapter.gradients()
+        made.merge()
+    assert [adapter.name for adapter in parts[0].each] == list(tensors)
+    for adapters in zip(*(made.each for made in parts), strict=True):
+        name, split = adapters[0].name, adapters[0].split
+        a, _ = first_factors(name, adapters[0].whole, RANK, SEED)
+        b = torch.randn(adapters[0].whole[0], RANK, generator=torch.Generator().manual_seed(3))
+        db, da = ALPHA / RANK * grads[name] @ a.T, ALPHA / RANK * b.T @ grads[name]
+        places = torch.cat([adapter.index for adapter in adapters])
+        assert sorted(places.tolist()) == list(range(tensors[name].shape[split]))
+        divided = torch.cat([adapter.divided.grad for adapter in adapters], split)
+        summed = torch.stack([adapter.replicated.grad for adapter in adapters]).sum(0)
+        whole = torch.empty_like(divided).index_copy_(split, places, divided)
+        assert torch.allclose(whole, db if split == 0 else da, atol=1e-5), name
+        assert torch.allclose(summed, da if split == 0 else db, atol=1e-5), name
+        merged = torch.cat([adapter.weight() for adapter in adapters], split)
+        merged = torch.empty_like(merged).index_copy_(split, places, merged)
+        assert torch.allclose(merged, values[name] + ALPHA / RANK * b @ a, atol=1e-5), name
+
+
+def test_what_ranks_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 1 of TP 2 x DP 2: which group sums which factors, by collectives that double what they get."""
+    hf_config = load_hf_config(make_checkpoint(tmp_path / "qwen3", "qwen3"))
+    config = Config()
+    config.model.path, config.model.dtype, config.parallel.tp = str(tmp_path / "qwen3"), DType.float32, 2
+    config.lora, config.optimizer.grad_clip = LoRAConfig(rank=RANK, alpha=ALPHA), 1e9
+    sent: list[tuple[list[int], int]] = []
+
+    def doubled(tensor: torch.Tensor, op=None, group=None, async_op: bool = False) -> None:
+        sent.append((dist.get_process_group_ranks(group), tensor.numel()))
+        tensor.mul_(2)
+
+    with lone_rank(config, rank=1, world=4):
+        policy = Policy(config, architecture_of(hf_config, "float32"), 4, table_for(hf_config))
+        policy.weights_loaded()
+        optimizer = policy._optimizer
+        adapters = optimizer._adapters.each
+        for parameter in policy.chunks[0].parameters():
+            parameter.main_grad.normal_()
+        for adapter in adapters:
+            adapter.gradients()
+        local = [(adapter.divided.grad.clone(), adapter.replicated.grad.clone()) for adapter in adapters]
+        monkeypatch.setattr(dist, "all_reduce", doubled)
+        optimizer.prepare_grads()
+        assert sent == [([0, 1], sum(adapter.replicated.numel() for adapter in adapters))]
+        for adapter, (divided, replicated) in zip(adapters, local, strict=True):
+            assert torch.equal(adapter.divided.grad, divided)
+            assert torch.equal(adapter.replicated.grad, 2 * replicated)
+        norm = optimizer.get_grad_norm()  # replicated factors count on rank 0 of the group, not here
+        assert sent[1:] == [([0, 1], 1)]
+        assert norm**2 == pytest.approx(2 * sum(float(divided.square().sum()) for divided, _ in local))
+        assert not optimizer.sharded_state_dict({}, is_loading=True, metadata={})["steps"]
+        optimizer.step()
+        state = optimizer.sharded_state_dict({}, is_loading=False, metadata={})
+        assert state["steps"] == 1
+        found = state[f"{adapters[0].name}.b"]
+        assert (tuple(found.global_shape), found.replica_id) == ((adapters[0].whole[0], RANK), (0, 1, 0))

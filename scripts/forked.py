@@ -113,7 +113,7 @@ def _launch(arguments: list[str], kill_at: str) -> int:
 
 
 def _become_rank(rank: int, port: int, arguments: list[str], kill_at: str) -> None:
-    from igrpo_mcore import cli
+    from igrpo_mcore import cli, launch
     from igrpo_mcore.run import kill_points
 
     os.environ |= {
@@ -123,7 +123,7 @@ def _become_rank(rank: int, port: int, arguments: list[str], kill_at: str) -> No
             "WORLD_SIZE": str(RANKS),
             "LOCAL_WORLD_SIZE": str(RANKS),
         },
-        **{"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), cli.CHECKED: "1"},
+        **{"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), launch.CHECKED: "1"},
         "TORCHELASTIC_RUN_ID": "forked",  # SIGTERM keeps its meaning, as under torchrun
     }
     kill_points._point = kill_points.KillPoint.parse(kill_at) if kill_at else None

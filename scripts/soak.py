@@ -139,6 +139,9 @@ def main() -> int:
             wrong.append(f"{how}, status {status}: {run.said()[-800:]}")
             break
         look(how)
+    if wrong:
+        print("\n".join(["NOT WELL:", *wrong]))
+        return 1
     memory: dict[int, list[int]] = defaultdict(list)
     job = run.start()
     ended, keeper = keep(run)

@@ -55,8 +55,8 @@ def test_the_named_rank_ends_at_the_named_time(at, rank, expected):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_run_that_is_killed_equals_the_undisturbed_one(tmp_path):
-    """In stage 2, while a checkpoint is written, and by a request to stop: metrics, weights, optimizer and
-    journal. A real policy and an engine without a model; scripts/kill_points.py has more points and engines."""
+    """In stage 2, while a checkpoint is written, by a request to stop: metrics, weights, optimizer, journal.
+    A real policy and an engine without a model."""
     checkpoint = make_checkpoint(tmp_path / "checkpoint", "qwen3", layers=2)
     data = tmp_path / "problems.jsonl"
     data.write_text("".join(f'{{"problem": "{i}+{i}=", "answer": "{2 * i}"}}\n' for i in range(10, 30)))

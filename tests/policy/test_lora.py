@@ -118,8 +118,8 @@ def test_layouts_agree_and_a_checkpoint_loads_into_each(seen, family):
             for what in ("weights", "fourth"):
                 assert torch.allclose(run[what][name], first[what][name], rtol=0, atol=2e-4), (layout, name)
             assert torch.equal(run["loaded"][name], found[family]["tp2"]["weights"][name])
-            # from the written state: to the bit where the layout is the same. Elsewhere another order of summing
-            # turns single elements whose second moment is hardly above eps; lost moments would turn most
+            # from the written state: to the bit where the layout is the same. Elsewhere another order of
+            # summing turns single elements whose second moment is hardly above eps; lost moments would most
             after, moved = run["fourth after loading"][name], run["fourth"][name] - run["base"][name]
             error = float((after - run["fourth"][name]).norm())
             assert error <= (0 if layout == "tp2" else 0.02 * float(moved.norm())), (layout, name)

@@ -118,8 +118,11 @@ def test_layouts_agree_and_a_checkpoint_loads_into_each(seen, family):
             for what in ("weights", "fourth"):
                 assert torch.allclose(run[what][name], first[what][name], rtol=0, atol=2e-4), (layout, name)
             assert torch.equal(run["loaded"][name], found[family]["tp2"]["weights"][name])
-            expected = run["fourth"][name]
-            assert torch.allclose(run["fourth after loading"][name], expected, rtol=0, atol=2e-4), name
+            # from the written state: to the bit where the layout is the same. Elsewhere another order of
+            # summing turns single elements whose second moment is hardly above eps; lost moments would most
+            after, moved = run["fourth after loading"][name], run["fourth"][name] - run["base"][name]
+            error = float((after - run["fourth"][name]).norm())
+            assert error <= (0 if layout == "tp2" else 0.02 * float(moved.norm())), (layout, name)
         changed = [name for name in run["base"] if not torch.equal(run["weights"][name], run["base"][name])]
         assert sorted(changed) == sorted(targets)
         again = [name for name in changed if not torch.equal(run["fourth"][name], run["weights"][name])]

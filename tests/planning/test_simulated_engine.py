@@ -115,14 +115,14 @@ def test_random_calls_leave_an_empty_cache(besides):
                 if rng.random() < 0.2:
                     aborted.add(i)
             if rng.random() < 0.05:
-                gone = {i for i in aborted if i not in left} - {k.index for k in ended}
+                gone = {i for i in aborted if i not in left} - {k.sample for k in ended}
                 engine.abort([key(i) for i in gone])
                 aborted -= gone
                 ended |= {key(i): None for i in gone}
             if engine.busy:
                 for sample, completion in engine.step():
                     assert sample not in ended
-                    assert len(completion.token_ids) == lengths[sample.index]
+                    assert len(completion.token_ids) == lengths[sample.sample]
                     ended[sample] = completion
             assert 0 <= engine.free_blocks <= 200
         assert len(ended) == 60

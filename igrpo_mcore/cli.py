@@ -42,7 +42,8 @@ class ExportType(StrEnum):
 
 Recipe = Annotated[Path, typer.Argument(help="YAML file of options, see recipes/.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Options as key=value, for example train.steps=10.")
+    list[str] | None,
+    typer.Argument(help="Options as key=value, for example train.steps=10; or a further recipe."),
 ]
 
 
@@ -148,6 +149,42 @@ def rescore(
 
     for run in runs:
         typer.echo(summary(run, rescored(run, RewardOptions(accuracy_from))))
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(help="YAML file of variants, grids and seeds, see recipes/studies/.")
+    ],
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep; none takes the file's.")] = None,
+    root: Annotated[Path, typer.Option("--dir", help="Folder of all sweeps.")] = Path("runs"),
+    only: Annotated[str | None, typer.Option(help="Only runs of such names, for example '*-seed0'.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at once; none: 1, or all with --slurm.")] = None,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Submit the runs as one Slurm array.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Resolve, check, print; start nothing.")] = False,
+) -> None:
+    """Run every variant with every seed; a second start goes on where the first ended."""
+    from igrpo_mcore.study.sweep import run_sweep
+
+    status = run_sweep(
+        file, overrides or (), name=name, root=root, only=only, at_a_time=jobs, slurm=slurm, dry=dry
+    )
+    raise SystemExit(status)
+
+
+@app.command()
+def compare(
+    sources: Annotated[list[Path], typer.Argument(metavar="RUN_OR_SWEEP…", help="Folders under runs/.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page; none: compare.html in the first folder.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File for the tables; none prints them.")] = None,
+) -> None:
+    """Runs side by side on one page: curves with bands over seeds, tables with intervals."""
+    from igrpo_mcore.study.compare import run_compare
+
+    run_compare(sources, out, markdown)
 
 
 def _in_ranks(
@@ -297,6 +334,36 @@ def export(
         return
     arguments = ["export", str(checkpoint), *(overrides or []), "--out", str(out), "--dtype", dtype]
     raise SystemExit(start_local_ranks(local_ranks(options), arguments))
+
+
+data = typer.Typer(no_args_is_help=True, help="Problem sets.")
+app.add_typer(data, name="data")
+
+
+@data.command("check")
+def data_check(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="As data.path: JSONL, Parquet, a hub id, …")],
+    problem_field: Annotated[str, typer.Option(help="As data.problem_field.")] = "problem",
+    answer_field: Annotated[str, typer.Option(help="As data.answer_field.")] = "answer",
+    pass_rate_field: Annotated[str | None, typer.Option(help="As data.pass_rate_field.")] = None,
+    subset: Annotated[str | None, typer.Option(help="Configuration of a hub data set.")] = None,
+    split: Annotated[str, typer.Option(help="Split of a hub data set.")] = "train",
+    tokenizer: Annotated[str | None, typer.Option(help="Model whose tokens lengths are counted in.")] = None,
+    show: Annotated[int, typer.Option(help="Examples of each fault that are printed.")] = 10,
+) -> None:
+    """Count problems, duplicates, lengths, answers without a final value; status 2 for malformed rows."""
+    from igrpo_mcore.config.schema import DataConfig
+    from igrpo_mcore.data_check import check_data
+
+    options = DataConfig(
+        path=path,
+        subset=subset,
+        split=split,
+        problem_field=problem_field,
+        answer_field=answer_field,
+        pass_rate_field=pass_rate_field,
+    )
+    raise SystemExit(check_data(options, tokenizer, show))
 
 
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks.")

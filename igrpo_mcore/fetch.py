@@ -17,10 +17,10 @@ from igrpo_mcore.errors import UserError
 
 
 def on_the_hub(config: Config) -> list[str]:
-    """The names of a model and a data set that are not on this machine's disk."""
-    from igrpo_mcore.data.problems import HUB_ID
+    """The names of a model and of data sets that are not on this machine's disk."""
+    from igrpo_mcore.data.problems import HUB_ID, sets_of
 
-    named = (config.model.path, config.data.path)
+    named = (config.model.path, *(of_set.path for of_set in sets_of(config.data)))
     return [name for name in named if HUB_ID.fullmatch(name) and not Path(name).exists()]
 
 
@@ -39,10 +39,10 @@ def fetch(config: Config) -> list[str]:
         load_hf_config(config.model.path)
         load_tokenizer(config.model.path)
         resolve_checkpoint(config.model.path)
-    if config.data.path in wanted:
-        from igrpo_mcore.data.problems import load_problems
+    if set(wanted) - {config.model.path}:
+        from igrpo_mcore.data.problems import load_sets
 
-        load_problems(config.data)
+        load_sets(config.data)
     return wanted
 
 

@@ -5,18 +5,20 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from igrpo_mcore.config.schema import Config
-from igrpo_mcore.data.problems import load_problems
+from igrpo_mcore.data.mixture import fitting
+from igrpo_mcore.data.problems import load_sets, sets_of
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.data.tokenizer import load_tokenizer
 from igrpo_mcore.disk import GIB, room_for
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import architecture_of, table_for
 from igrpo_mcore.families.architecture import Architecture
-from igrpo_mcore.policy.architecture import check_layout, check_window, load_hf_config
+from igrpo_mcore.policy.architecture import check_layout, check_targets, check_window, load_hf_config
 from igrpo_mcore.report.mlflow_sink import check_mlflow
 from igrpo_mcore.report.wandb_sink import check_wandb
+from igrpo_mcore.rewards.judge import check_judge
 from igrpo_mcore.rewards.options import options_of
-from igrpo_mcore.rewards.registry import load_reward
+from igrpo_mcore.rewards.registry import JUDGE, load_reward
 from igrpo_mcore.rollout.limits import check_engine
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, checkpoint_bytes
 from igrpo_mcore.run.folder import check_run_folder, checkpoints_dir, run_dir
@@ -67,6 +69,8 @@ def checks(
     """What a run needs wherever it is submitted from, the quick first. The run's folder needs its name."""
 
     def model() -> str:
+        if config.lora.rank:
+            check_targets(list(table_for(hf_config).tensors), config.lora)
         check_layout(architecture, config.parallel, config.rollout.tp, world_size)
         check_window(architecture, config.rollout.longest_sequence)
         check_engine(hf_config, config.rollout)
@@ -74,7 +78,10 @@ def checks(
 
     def rewards() -> str:
         for name in config.reward.weights:
-            load_reward(name)
+            if name != JUDGE:
+                load_reward(name)
+        if JUDGE in config.reward.weights and config.reward.judge.check:
+            check_judge(config.reward.judge)
         if config.reward.weights.get("reasoning_gym"):
             from igrpo_mcore.rewards.reasoning_gym import check_verifiers
 
@@ -87,32 +94,41 @@ def checks(
         return str(run_dir(config.run))
 
     @cache
+    def sets() -> list[list[Problem]]:
+        return load_sets(config.data)
+
     def problems() -> list[Problem]:
-        return load_problems(config.data)
+        return [problem for of_set in sets() for problem in of_set]
 
     def prompts() -> str:
-        check_prompts(config, problems())
+        for of_set in sets():
+            check_prompts(config, of_set, drop_long=config.data.drop_long_prompts)
         return f"all within rollout.max_prompt_tokens={config.rollout.max_prompt_tokens}"
 
     def checkpoint() -> str:
         check_checkpoint(config.model.path, hf_config)
         return "every tensor is there with its shape"
 
+    data_paths = tuple(of_set.path for of_set in sets_of(config.data))
     return [
         Check("model and layout", model),
         Check("rewards", rewards),
         *([Check("run folder", run_folder)] if writes_run else []),
         *([Check("Weights & Biases", check_wandb)] if writes_run and config.run.wandb_project else []),
         *([Check("MLflow", check_mlflow)] if writes_run and config.run.mlflow_experiment else []),
-        Check("data", lambda: f"{len(problems())} problems", (config.data.path,)),
-        Check("prompts", prompts, (config.data.path, config.model.path)),
+        Check("data", lambda: f"{len(problems())} problems", data_paths),
+        Check("prompts", prompts, (*data_paths, config.model.path)),
         Check("checkpoint", checkpoint, (config.model.path,)),
     ]
 
 
-def check_prompts(config: Config, problems: list[Problem]) -> None:
-    """Raises ``UserError`` for the first bare prompt over ``rollout.max_prompt_tokens``."""
+def check_prompts(config: Config, problems: list[Problem], *, drop_long: bool = False) -> None:
+    """Raises ``UserError`` for the first bare prompt over ``rollout.max_prompt_tokens``; with ``drop_long``
+    only where it leaves no prompt."""
     renderer = PromptRenderer(load_tokenizer(config.model.path), config.data, config.rollout)
+    if drop_long:
+        fitting(problems, config.data, renderer.fits)
+        return
     for problem in problems:
         renderer.first(problem)
 
@@ -154,6 +170,4 @@ def check_steps_left(config: Config) -> None:
 
 def steps_done(config: Config) -> int:
     """Steps of the run's newest checkpoint, 0 where there is none."""
-    folder = CheckpointFolder(checkpoints_dir(config.run))
-    latest = folder.latest()
-    return folder.read(latest)[0].step if latest else 0
+    return CheckpointFolder(checkpoints_dir(config.run)).last_step()

@@ -3,22 +3,22 @@
 One program in every rank. Each arrow of docs/architecture.md's picture is one call here.
 """
 
-from igrpo_mcore import device
-from igrpo_mcore.config.parity_limits import limits_of
+from collections.abc import Sequence
+
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.tokenizer import load_tokenizer
 from igrpo_mcore.device_memory import DeviceMemory
-from igrpo_mcore.families import architecture_of
+from igrpo_mcore.families import architecture_of, table_for
+from igrpo_mcore.gate import Gate
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.objective.comparison import same_gradient_note
 from igrpo_mcore.planning.run import plan_of_run
-from igrpo_mcore.policy import parity
 from igrpo_mcore.policy.architecture import check_layout, load_hf_config
-from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
+from igrpo_mcore.policy.checkpoint import load_latest
+from igrpo_mcore.policy.checkpoint_writer import CheckpointWriter, Published
 from igrpo_mcore.policy.layer_spec import layer_paths
-from igrpo_mcore.policy.learner import Batches, Learner, LogProbs
+from igrpo_mcore.policy.learner import Batches, Learner
 from igrpo_mcore.policy.parallel import is_main_rank, start_process_groups, world_size
-from igrpo_mcore.policy.parity import Parity
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.report.run import RunReport
 from igrpo_mcore.report.step_metrics import step_metrics
@@ -31,10 +31,10 @@ from igrpo_mcore.run.profiler import profiled
 from igrpo_mcore.run.progress import beat
 from igrpo_mcore.run.rank_spread import rank_spread
 from igrpo_mcore.run.stop_signal import Stopped, StopSignal
+from igrpo_mcore.types import PromptRollout
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
 from igrpo_mcore.weights.hf_import import load_hf_weights
 from igrpo_mcore.weights.push import Pusher, PushStats
-from igrpo_mcore.weights.verify import verify_weights
 
 
 class Trainer:
@@ -55,12 +55,14 @@ class Trainer:
         self.tokenizer = load_tokenizer(config.model.path)
 
         start_process_groups(config.parallel, config.train.seed, config.run.hang_minutes)
-        policy = Policy(config, architecture, config.train.steps * config.train.updates_per_step)
+        updates = config.train.steps * config.train.updates_per_step
+        policy = Policy(config, architecture, updates, table_for(hf_config))
         load_hf_weights(policy.chunks, resolve_checkpoint(config.model.path), hf_config)
         policy.weights_loaded()
         self.learner = Learner(config, policy, self.phases)
         self.position = Position(step=0, problems=0, updates=0)
         self.checkpoints = CheckpointFolder(checkpoints_dir(config.run), config.checkpoint.keep)
+        self.writer = CheckpointWriter(self.checkpoints, asynchronous=config.checkpoint.asynchronous)
         if config.checkpoint.resume == Resume.auto:
             self.position = load_latest(self.checkpoints, policy) or self.position
 
@@ -77,6 +79,7 @@ class Trainer:
             bucket_bytes=config.rollout.push_bucket_bytes,
             dtype=policy.dtype,
         )
+        self.gate = Gate(config, self.learner, self.gpu, self.pusher)
 
     def run(self) -> None:
         """Train up to ``train.steps`` steps and leave the run's folder (rank 0); then ``close``.
@@ -85,22 +88,27 @@ class Trainer:
             Stopped: the job was asked to stop; the checkpoint of the last step is written.
         """
         first, last, options = self.position.step + 1, self.config.train.steps, self.config.run
+        self.sampler.open_journal(first)
         if is_main_rank():
             self.report = RunReport(self.config, self.tokenizer.decode, first)
             self.report.plan(lambda: plan_of_run(self.config, world_size()))
             note = same_gradient_note(self.config)
             paths = layer_paths(mamba=self.learner.policy.architecture.mamba is not None)
             layers = "layers: " + ", ".join(f"{kind} by {path}" for kind, path in paths.items())
-            self.report.start(layers, self.pusher.describe(), *([note] if note else []))
+            notes = filter(None, (note, self.checkpoints.note, self.sampler.journal.note))
+            self.report.start(layers, self.pusher.describe(), *notes)
         signals = StopSignal()
         try:
             self.push()
             for step in range(first, last + 1):
                 with profiled(step, options.profile_steps, run_dir(options), self.pusher.rank):
                     self.step(step)
+                self.published(self.writer.poll())
                 stop = signals.on_any_rank()
                 if stop or step == last or self.checkpoint_due(step):
                     self.save(step)
+                if stop or step == last:
+                    self.published(self.writer.finish())
                 if stop and step < last:
                     raise Stopped(step)
         except BaseException:
@@ -118,37 +126,33 @@ class Trainer:
         beat(step=step)
         with self.phases("step"):
             with self.phases("rollout"), self.gpu.sampling():
-                rollouts, sampling = self.sampler.sample(step, self.position.problems)
-            batches = mini_batches(rollouts, config.train.mini_batches, config.objective, config.rollout)
-            due = step == 1 or step % config.parity.every == 0
+                samples = self.sampler.sample(step, self.position.problems)
+            batches = self.batches(samples.rollouts)
+            fresh = batches if samples.fresh is samples.rollouts else self.batches(samples.fresh)
+            due = self.gate.due(step) and any(fresh)
             with self.gpu.training(keep_engine_weights=due):
-                old = self.learner.logprobs(batches) if due or self.learner.needs_old_logprobs else None
-                measured = self.gate(batches, old) if due and old is not None else None
+                old = self.learner.logprobs(batches) if self.learner.needs_old_logprobs else None
+                measured = self.gate.check(fresh, old if fresh is batches else None, step) if due else None
                 importance = self.learner.importance(batches, old)
                 ref = self.learner.reference_logprobs(batches)
                 with self.phases("update"), self.gpu.updating():
                     updates = self.learner.update(batches, old, ref, importance)
             pushed = self.push()
+            self.sampler.journal.sync()
         ranks = rank_spread(self.phases)
-        drawn = self.position.problems + config.train.prompts_per_step
+        drawn = self.position.problems + samples.drawn
         self.position = Position(step, drawn, self.learner.policy.updates)
         if self.report:
             options = self.sampler.reward_options
             metrics = step_metrics(
-                rollouts, sampling, measured, importance, updates, pushed, self.phases, config, options
+                samples, measured, importance, updates, pushed, self.phases, config, options
             )
-            self.report.step(step, rollouts, metrics | ranks)
+            self.report.step(step, samples.rollouts, metrics | ranks)
 
-    def gate(self, batches: Batches, logprobs: LogProbs) -> Parity:
-        """Compare with the sampler's log-probs; a run whose samples the trainer does not agree with ends."""
-        measured = parity.compare(batches, logprobs)
-        limits = limits_of(self.config.parity, self.config.model.dtype, device.has_cuda())
-        if not measured.within(limits):
-            # the engine kept the very weights that it sampled with
-            with self.gpu.pushing():
-                found = verify_weights(self.pusher, engine_model=self.gpu.engine.model).mismatches
-            parity.refuse(measured, limits, sorted({mismatch.tensor for mismatch in found}))
-        return measured
+    def batches(self, rollouts: Sequence[PromptRollout]) -> Batches:
+        """The mini-batches of a step."""
+        config = self.config
+        return mini_batches(rollouts, config.train.mini_batches, config.objective, config.rollout)
 
     def push(self) -> PushStats:
         """The policy's weights into the engines."""
@@ -160,10 +164,17 @@ class Trainer:
         return every > 0 and step % every == 0
 
     def save(self, step: int) -> None:
-        """Publish the checkpoint of a finished step."""
+        """Begin the checkpoint of a finished step; without ``checkpoint.asynchronous`` also publish it."""
         with self.phases("checkpoint"), self.gpu.saving():
-            path = save_checkpoint(self.checkpoints, self.learner.policy, self.position)
+            published = self.writer.begin(self.learner.policy, self.position)
         if not self.gpu.engine_ready:
             self.push()
+        self.published(published)
+
+    def published(self, checkpoint: Published | None) -> None:
+        """A checkpoint is whole: the journal forgets what no checkpoint leads to any more."""
+        if checkpoint is None:
+            return
+        self.sampler.journal.prune(self.checkpoints.oldest_step() + 1)
         if self.report:
-            self.report.say(f"checkpoint: {path} ({self.phases.seconds['checkpoint']:.1f} s)")
+            self.report.say(f"checkpoint: {checkpoint.path} ({checkpoint.seconds:.1f} s)")

@@ -5,6 +5,7 @@ V vocabulary, H hidden.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Problem:
     answer: str
     entry: str = ""
     """What a generated problem's own verifier wants to know of it, as JSON."""
+    pass_rate: float | None = None
+    """Share of right answers to it, 0 to 1, where the set says so (``data.pass_rate_field``)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Score:
     total: float
     parts: dict[str, float] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
+    use: dict[str, float] = field(default_factory=dict, compare=False)
+    """What scoring it took where that is counted, by metric (``judge/calls``, …); summed over a step."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,16 @@ class Completion:
     logprobs: tuple[float, ...]
     text: str
     truncated: bool
+
+
+class SampleKey(NamedTuple):
+    """One completion of a run: sample ``sample`` (from 0) of the stage ``stage`` (its name in
+    ``config/stages.py``) for the problem at ``position`` of ``step`` (counted over all engines)."""
+
+    step: int
+    stage: str
+    position: int
+    sample: int
 
 
 @dataclass(frozen=True)
@@ -72,13 +87,30 @@ class StageGroup:
     """What the stage ``name`` sampled for one problem.
 
     ``chosen`` is the index of the completion that conditions the next stage, None in the last one;
-    ``overflowed`` is true where that completion did not fit the next prompt's budget.
+    ``overflowed`` is true where that completion did not fit the next prompt's budget. ``censored`` counts
+    the completions that ``rollout.draft_early_exit`` ended before they could be scored; None where it
+    could end none, so that the group is an unbiased sample. ``foreign`` is the completion of another problem
+    that conditions the next stage in place of ``chosen``, with its score there
+    (``rollout.selection=mismatched``).
     """
 
     name: str
     group: Group
     chosen: int | None = None
     overflowed: bool = False
+    censored: int | None = None
+    foreign: tuple[Completion, Score] | None = None
+
+    @property
+    def choice(self) -> tuple[Completion, Score]:
+        """The chosen completion of this problem, with its score."""
+        assert self.chosen is not None
+        return self.group.completions[self.chosen], self.group.scores[self.chosen]
+
+    @property
+    def given(self) -> tuple[Completion, Score]:
+        """What the next stage was shown, and its score for the problem that it was written for."""
+        return self.choice if self.foreign is None else self.foreign
 
 
 @dataclass(frozen=True)
@@ -108,6 +140,8 @@ class TrainingSequence:
     ``logprobs`` are the sampler's (natural log, sampling temperature), one a completion token.
     ``weight`` multiplies each completion token's objective, so that the loss of a batch is
     Σ weight · objective over all ranks (see ``igrpo_mcore.objective.aggregation``).
+    ``sampled_here`` is false where the completion was sampled under another prompt than this one, so that
+    the trainer's log-probs are not to be those of the sampler.
     """
 
     prompt_ids: tuple[int, ...]
@@ -115,6 +149,7 @@ class TrainingSequence:
     logprobs: tuple[float, ...] = ()
     advantage: float = 0.0
     weight: float = 0.0
+    sampled_here: bool = True
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)

@@ -30,8 +30,8 @@ def verify(config: Config, *, of_run: bool) -> None:
     source = None if of_run else resolve_checkpoint(config.model.path)
     checked = verify_weights(trainer.pusher, checkpoint=source, engine_model=trainer.gpu.engine.model)
     with trainer.gpu.sampling():
-        rollouts, _ = trainer.sampler.sample(trainer.position.step + 1, trainer.position.problems)
-    batches = mini_batches(rollouts, 1, config.objective, config.rollout)
+        samples = trainer.sampler.sample(trainer.position.step + 1, trainer.position.problems)
+    batches = mini_batches(samples.rollouts, 1, config.objective, config.rollout)
     with trainer.gpu.training():
         measured = parity.compare(batches, trainer.learner.logprobs(batches))
     limits = limits_of(config.parity, config.model.dtype, device.has_cuda())

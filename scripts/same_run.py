@@ -19,10 +19,13 @@ def steps(run: str) -> list[dict[str, float | None]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def first_difference(one: str, other: str) -> str | None:
-    """The first step and field that differ, in words; None where none does."""
+def first_difference(one: str, other: str, *, whole: bool = True) -> str | None:
+    """The first step and field that differ, in words; None where none does. Without ``whole`` one may have
+    fewer steps."""
     for number, (left, right) in enumerate(zip_longest(steps(one), steps(other)), start=1):
         if left is None or right is None:
+            if not whole:
+                return None
             return f"{one if right is None else other} goes on with step {number}"
         for name in dict.fromkeys([*left, *right]):
             if name.startswith(MEASURED):

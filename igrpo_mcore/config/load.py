@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,13 +20,17 @@ TABLES = ("reward.weights", "data.options")
 def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Config:
     """Read a recipe over the defaults of ``igrpo_mcore.config.schema``, apply ``key=value`` overrides.
 
-    A recipe may name another one it builds on as ``base: other.yaml`` (relative to itself).
+    A recipe may name others that it builds on as ``base: other.yaml`` or ``base: [one.yaml, other.yaml]``
+    (relative to itself, later ones win). An override that ends in ``.yaml`` is a recipe too, laid over what
+    stands before it: ``igrpo train recipes/tiny_qwen3.yaml recipes/objectives/dapo.yaml train.steps=10``.
 
     Raises:
         UserError: unreadable recipe, unknown key, wrong type, missing or impossible value; names the
             field and the nearest valid name.
     """
-    layers = [*_read_recipe(Path(recipe)), *[_parse_override(text) for text in overrides or []]]
+    layers = _read_recipe(Path(recipe))
+    for text in overrides or []:
+        layers += _read_recipe(Path(text)) if is_recipe(text) else [_parse_override(text)]
     merged = OmegaConf.structured(Config)
     for source, layer in layers:
         for key in _flat_keys(layer):
@@ -39,10 +43,14 @@ def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Confi
             raise UserError(
                 f"{source}: {field}{reason}; see `igrpo config {recipe}` for the types"
             ) from error
-    missing = sorted(OmegaConf.missing_keys(merged))
-    if missing:
-        raise UserError(f"{recipe} leaves {', '.join(missing)} unset; set it there or as {missing[0]}=VALUE")
-    config = cast(Config, OmegaConf.to_object(merged))
+    try:
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            unset = ", ".join(missing)
+            raise UserError(f"{recipe} leaves {unset} unset; set it there or as {missing[0]}=VALUE")
+        config = cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{recipe}: {error.full_key}: {one_line(error)}; write the value out") from error
     validate(config)
     return config
 
@@ -52,7 +60,7 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def _read_recipe(path: Path) -> list[tuple[str, DictConfig]]:
+def _read_recipe(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[str, DictConfig]]:
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
         hint = f"did you mean {path.parent / near[0]}?" if near else "give the path of a YAML file"
@@ -63,9 +71,20 @@ def _read_recipe(path: Path) -> list[tuple[str, DictConfig]]:
         raise UserError(f"{path} is not valid YAML ({one_line(error)}); mend it") from error
     if not isinstance(layer, DictConfig):
         raise UserError(f"{path} must hold a mapping of options, see recipes/tiny_qwen3.yaml")
-    base = layer.pop(BASE_KEY, None)
-    before = _read_recipe(path.parent / str(base)) if base else []
+    named = layer.pop(BASE_KEY, None)
+    bases = list(named) if OmegaConf.is_list(named) else [named] if named is not None else []
+    if not all(isinstance(base, str) for base in bases) or path.resolve() in above:
+        raise UserError(
+            f"{path}: {BASE_KEY} must name other recipes, for example {BASE_KEY}: [paper.yaml, "
+            "objectives/dapo.yaml], and not lead back to itself"
+        )
+    before = [found for base in bases for found in _read_recipe(path.parent / base, (*above, path.resolve()))]
     return [*before, (str(path), layer)]
+
+
+def is_recipe(text: str) -> bool:
+    """Whether an override is the path of a recipe to lay over the others."""
+    return text.endswith((".yaml", ".yml")) and "=" not in text
 
 
 def _parse_override(text: str) -> tuple[str, DictConfig]:
@@ -100,7 +119,8 @@ def all_keys(node: type = Config, prefix: str = "") -> list[str]:
 def _field_types(node: type) -> dict[str, Any]:
     hints = get_type_hints(node)
     types = {field.name: hints[field.name] for field in fields(node)}
-    return {n: next((a for a in get_args(t) if is_dataclass(a)), t) for n, t in types.items()}
+    optional = {n: t for n, t in types.items() if get_origin(t) is not list}  # a list is one option
+    return types | {n: next((a for a in get_args(t) if is_dataclass(a)), t) for n, t in optional.items()}
 
 
 def _check_key(key: str, source: str) -> None:

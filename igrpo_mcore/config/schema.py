@@ -12,6 +12,7 @@ from igrpo_kernels import Objective, ObjectiveOptions
 from omegaconf import MISSING
 
 from igrpo_mcore.config.reward_choices import AccuracyFrom, FormatStyle
+from igrpo_mcore.config.reward_options import JudgeConfig, RewardLimits
 
 
 class Selection(StrEnum):
@@ -20,6 +21,8 @@ class Selection(StrEnum):
     best = "best"
     random = "random"
     worst = "worst"
+    worst_formatted = "worst_formatted"
+    mismatched = "mismatched"
     none = "none"
 
 
@@ -30,12 +33,29 @@ class DraftOverflow(StrEnum):
     drop = "drop"
 
 
+class Schedule(StrEnum):
+    """When the stages of a rollout are sampled; see ``igrpo_mcore.rollout.scheduler``."""
+
+    barrier = "barrier"
+    handover = "handover"
+    ahead = "ahead"
+
+
 class Aggregation(StrEnum):
     """How per-token terms become one number; see ``igrpo_mcore.objective.aggregation``."""
 
     sequence = "sequence"
     token = "token"
     fixed_length = "fixed_length"
+
+
+class Advantage(StrEnum):
+    """What a completion's log-probs are pushed by; see ``igrpo_mcore.objective.advantages``."""
+
+    group = "group"
+    positive = "positive"
+    raw = "raw"
+    raft = "raft"
 
 
 class AdvantageStd(StrEnum):
@@ -79,9 +99,30 @@ class ModelConfig:
     """Parameter and activation type; float32 on machines without a GPU."""
     recompute: Recompute = Recompute.none
     """Activation recomputation in the update."""
+    fused_head: bool = False
+    """Make the logits of 1,024 response rows at a time inside the loss, where those of a whole micro-batch do
+    not fit; same loss and gradients. It holds an fp32 gradient of the LM head besides: see docs/plan.md."""
     offload_optimizer: bool = False
     """Keep optimizer state and gradient buffers off the GPU from the end of an update to the start of
     the next, so that the engine can take their memory. Costs two copies over the host link a step."""
+
+
+@dataclass
+class LoRAConfig:
+    rank: int = 0
+    """r of the adapters; 0 trains every parameter. See ``igrpo_mcore.policy.lora``."""
+    alpha: float | None = None
+    """Adapters are scaled by alpha / rank; none takes rank, a scale of 1."""
+    targets: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+    """Tensors that get an adapter, by their names in the Hugging Face checkpoint (of Nemotron-H also in_proj
+    and out_proj); everything else stays as it was."""
+
+    def adapts(self, name: str) -> bool:
+        """Whether a tensor of the checkpoint is a target: its name's last word but ``weight``."""
+        parts = name.split(".")
+        return parts[-1] == "weight" and len(parts) > 1 and parts[-2] in self.targets
 
 
 @dataclass
@@ -103,11 +144,38 @@ class ParallelConfig:
     the ranks itself)."""
 
 
+class Curriculum(StrEnum):
+    """The order within an epoch."""
+
+    none = "none"
+    easy_to_hard = "easy_to_hard"
+
+
+@dataclass
+class MixtureSet:
+    """A problem set beside ``data.path``; what is not given is as there."""
+
+    path: str = MISSING
+    """As ``data.path``."""
+    weight: float = 1.0
+    """As ``data.weight``."""
+    subset: str | None = None
+    """Configuration of a hub data set."""
+    split: str | None = None
+    """Split of a hub data set."""
+    problem_field: str | None = None
+    """Column that holds the problem text."""
+    answer_field: str | None = None
+    """Column that holds the reference answer."""
+
+
 @dataclass
 class DataConfig:
     path: str = MISSING
     """JSONL or Parquet file, a Hugging Face data set id, or ``reasoning_gym:TASK,TASK…`` for problems that
     reasoning-gym generates."""
+    subset: str | None = None
+    """Configuration of a hub data set, such as gsm8k's main; none takes its default."""
     split: str = "train"
     """Split of a hub data set."""
     problem_field: str = "problem"
@@ -120,8 +188,30 @@ class DataConfig:
     """Seed of generated problems."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of generated tasks, ``{task: {option: value}}``, as reasoning-gym names them."""
+    mixture: list[MixtureSet] = field(default_factory=list)
+    """Further sets to draw problems from, ``[{path: …, weight: …}, …]``; filters below hold for each set."""
+    weight: float = 1.0
+    """Share of ``data.path`` among the problems drawn, relative to the weights of ``data.mixture``."""
+    max_problem_characters: int | None = None
+    """Leave out longer problem texts."""
+    drop_long_prompts: bool = False
+    """Leave out problems whose prompt is over ``rollout.max_prompt_tokens``; otherwise one is an error."""
+    answer_pattern: str | None = None
+    """Keep problems whose answer holds a match of this regular expression (Python's)."""
+    drop_duplicates: bool = False
+    """Keep the first of problems with the same text, white space and case aside, in each set."""
+    pass_rate_field: str | None = None
+    """Column that holds the share of right answers to a problem, 0 to 1, by which model is up to you."""
+    min_pass_rate: float = 0.0
+    """Leave out harder problems; needs ``data.pass_rate_field``."""
+    max_pass_rate: float = 1.0
+    """Leave out easier problems; needs ``data.pass_rate_field``."""
+    limit: int | None = None
+    """Take the first so many problems of each set that are left after all filters but drop_long_prompts."""
+    curriculum: Curriculum = Curriculum.none
+    """easy_to_hard goes through each epoch by falling pass rate; needs ``data.pass_rate_field``."""
     shuffle: bool = True
-    """Reshuffle each epoch, by ``train.seed``."""
+    """Reshuffle each epoch, by ``train.seed``; under a curriculum, problems of equal pass rate."""
     system_prompt: str | None = None
     """System message; none sends only the problem as the user's message."""
     chat_template: str | None = None
@@ -142,13 +232,40 @@ class RolloutConfig:
     num_refinements: int = 4
     """G, completions a prompt in the last stage, which the update is taken on."""
     selection: Selection = Selection.best
-    """Which draft conditions stage 2; ``none`` is plain GRPO with the same budget N + G."""
+    """Which draft conditions stage 2: best, random, worst, worst_formatted (the worst of those that the
+    format reward calls well-formed), mismatched (the best draft of another problem of the step; see
+    ``igrpo_mcore.rollout.selection``); ``none`` is plain GRPO with the same budget N + G."""
     temperature: float = 0.7
     """Sampling temperature; the objective's log-probs are taken at the same temperature."""
     max_prompt_tokens: int = 1024
     """Budget of the bare prompt q, tokens; a longer one is an error."""
     max_completion_tokens: int = 4096
     """Budget of a completion, tokens."""
+    max_draft_tokens: int | None = None
+    """Budget of a draft, tokens; none takes ``max_completion_tokens``. Plain GRPO has no drafts."""
+    schedule: Schedule = Schedule.handover
+    """barrier: every prompt of an engine has its drafts before the first refinement is sampled; handover:
+    a prompt's refinements begin as soon as its own drafts are scored, which changes no seed; ahead: besides,
+    the next step's drafts are sampled beside this step's refinements, by the same weights, so that a draft
+    is one update old where it conditions (ours, docs/rollout.md)."""
+    draft_early_exit: bool = False
+    """End a prompt's other drafts once one has ``reward.greatest``; needs ``selection=best``. What is then
+    known of the drafts is censored, see ``whole_prompts``."""
+    whole_prompts: float = 0.125
+    """Share of prompts whose drafts all end by themselves under ``draft_early_exit``, drawn by seed: the
+    unbiased single-shot figures."""
+    score_steps: int = 4
+    """Decoding steps after which a completion's reward is used, so that it is computed while others are
+    sampled; one that is not there by then is waited for. The order of a rollout depends on nothing else."""
+    eager: bool = False
+    """Use a reward as soon as it is there: nothing waits, but the order in which prompts go on (and with it
+    rounding, and which draft an early exit takes) then depends on the clock."""
+    lag: int = 0
+    """Updates between the sampling of what is trained on and its update, beyond the one that follows it:
+    0 (paper) or 1, which needs ``objective.correction``."""
+    max_refills: int = 0
+    """Rounds in which problems whose trained group has no spread of accuracy (of reward, without that
+    reward) are replaced by the next ones (DAPO's dynamic sampling); 0 keeps every group."""
     max_refinement_prompt_tokens: int | None = None
     """Budget of q' (prompt with its draft), tokens; none leaves room for the longest prompt, the longest
     draft and the text of ``draft_template``, see ``refinement_prompt_budget``."""
@@ -177,7 +294,12 @@ class RolloutConfig:
         if self.max_refinement_prompt_tokens is not None:
             return self.max_refinement_prompt_tokens
         around = self.draft_template.replace("{problem}", "").replace("{draft}", "")
-        return self.max_prompt_tokens + self.max_completion_tokens + len(around.encode())
+        return self.max_prompt_tokens + self.draft_tokens + len(around.encode())
+
+    @property
+    def draft_tokens(self) -> int:
+        """Tokens that a draft may have."""
+        return self.max_draft_tokens or self.max_completion_tokens
 
     @property
     def longest_prompt(self) -> int:
@@ -201,10 +323,18 @@ class RewardConfig:
     format_style: FormatStyle = FormatStyle.paper
     """The shape that format asks for: paper (``<think>…</think><answer>…</answer>`` with any white space
     between the parts) or open_r1 (open-r1's pattern, every tag on a line of its own)."""
+    greatest: float | None = None
+    """Greatest total reward that a completion can have, for ``rollout.draft_early_exit``; none takes the sum
+    of the positive weights, as registered rewards end at 1. To be given beside a reward of your own."""
+    overlong_buffer: float = 0.0
+    """The last share of ``rollout.max_completion_tokens``, over which the reward overlong falls from 0 to -1
+    (DAPO's soft overlong punishment, 0.2 there); give it a weight too, as reward.weights.overlong=1."""
     time_limit_s: float = 10.0
     """Seconds one reward call may take; a slower one scores 0 and its worker is ended."""
     workers: int | None = None
     """Worker processes a rollout engine; none takes the machine's cores divided by its ranks, 1 to 4."""
+    limits: RewardLimits = field(default_factory=RewardLimits)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
 
 
 @dataclass
@@ -214,16 +344,24 @@ class ObjectiveConfig(ObjectiveOptions):
     aggregation: Aggregation = Aggregation.sequence
     """sequence: mean over a sequence's tokens, then over the group (paper); token: mean over all
     tokens of the batch (DAPO); fixed_length: sum over tokens / max_completion_tokens (Dr. GRPO)."""
+    advantage: Advantage = Advantage.group
+    """group: the reward centred in its group, divided by ``advantage_std`` (GRPO, iGRPO, RGRA); positive:
+    that, with 0 in place of what is negative; raw: the reward itself (REINFORCE without a baseline); raft:
+    cross-entropy on the group's best completion, the first on a tie (asks for kind=reinforce)."""
     advantage_std: AdvantageStd = AdvantageStd.sample
     """Divisor of the centred reward: the std with n - 1 degrees of freedom (paper, section 3.1), with n,
     or none (Dr. GRPO's advantage)."""
     correction: Correction = Correction.none
     """Truncated importance weights min(π_old / π_sampler, correction_cap) on the objective: of each token,
-    or of the whole sequence. Costs a log-prob pass a step where there is only one update."""
+    or of the whole sequence. With one update a step π_old is taken from that update's own forward pass."""
     correction_cap: float = 2.0
     """C of the truncated weights, at least 1 (verl's default, 2)."""
     draft_weight: float = 0.0
     """Weight of the GRPO loss of the earlier stages' groups, an extension of ours (0 is the paper)."""
+    original_prompt_weight: float = 0.0
+    """Weight of a second loss on the refinements, taken under the original prompt q with the mean reward of
+    the first stage's drafts as baseline, after RLTF-SD (arXiv 2602.02482); an extension of ours (0 is the
+    paper). See ``igrpo_mcore.objective.original_prompt``."""
 
     def at(self, temperature: float) -> Objective:
         """What the kernels compute, for samples of this temperature."""
@@ -268,6 +406,10 @@ class TrainConfig:
     """Token budget of a packed micro-batch on one data-parallel rank; a longer sequence gets a
     micro-batch of its own."""
 
+    max_skipped_updates: int = 0
+    """Updates in a row that may be skipped because loss or gradient is not finite; one more ends the run. 0
+    ends it at the first: a run in which that happens is seldom worth its GPUs unseen."""
+
     @property
     def updates_per_step(self) -> int:
         """Optimizer updates that a step makes of its samples."""
@@ -278,6 +420,9 @@ class TrainConfig:
 class ParityConfig:
     every: int = 1
     """Steps between comparisons of the sampler's log-probs with the trainer's; step 1 always."""
+    sequences: int | None = 64
+    """Sequences of the batch that a comparison takes, drawn by ``train.seed`` and step; none takes all. Where
+    a step makes several updates, which need the log-probs of every sequence, it is always all."""
     mean_threshold: float | None = None
     """Largest mean difference allowed, nats; none takes the default of dtype and device, see
     ``igrpo_mcore.config.parity_limits``."""
@@ -308,6 +453,9 @@ class CheckpointConfig:
     """Steps between checkpoints; 0 writes one only at the end and when the job is asked to stop."""
     keep: int = 2
     """Newest checkpoints that are kept."""
+    asynchronous: bool = True
+    """Write in the background: training waits only for a copy of the state in host memory. The last one, and
+    the one of a request to stop, are waited for."""
     resume: Resume = Resume.auto
     """auto: a run whose folder exists goes on from its newest checkpoint (from step 1 where it has
     none yet); never: such a folder is refused."""
@@ -325,6 +473,9 @@ class RunConfig:
     """Weights & Biases project; none does not log there."""
     mlflow_experiment: str | None = None
     """MLflow experiment (the extra ``mlflow``); none does not log there."""
+    journal: bool = True
+    """Keep completions and their rewards in the run's folder ``journal`` until a checkpoint has their step:
+    a run that was killed goes on with them. About 12 bytes a token."""
     samples_per_step: int = 2
     """Prompts a step written to samples.jsonl with drafts and refinements."""
     profile_steps: list[int] = field(default_factory=list)
@@ -338,6 +489,7 @@ class RunConfig:
 @dataclass
 class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

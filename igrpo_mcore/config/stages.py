@@ -9,11 +9,12 @@ DRAFTS, REFINEMENTS, COMPLETIONS = "drafts", "refinements", "completions"
 
 @dataclass(frozen=True)
 class Stage:
-    """``num_samples`` completions a prompt. The first stage samples under q, each later one under q' with the
-    chosen completion of the stage before; the update is taken on the last."""
+    """``num_samples`` completions a prompt of at most ``max_tokens`` tokens. The first stage samples under
+    q, each later one under q' with the chosen completion of the stage before; the last is trained on."""
 
     name: str
     num_samples: int
+    max_tokens: int
 
 
 def stages_of(rollout: RolloutConfig) -> tuple[Stage, ...]:
@@ -22,7 +23,7 @@ def stages_of(rollout: RolloutConfig) -> tuple[Stage, ...]:
     best of the round before."""
     drafts = rollout.num_drafts * rollout.draft_rounds
     if rollout.selection == Selection.none:
-        return (Stage(COMPLETIONS, drafts + rollout.num_refinements),)
+        return (Stage(COMPLETIONS, drafts + rollout.num_refinements, rollout.max_completion_tokens),)
     later = [f"{DRAFTS}_{number}" for number in range(2, rollout.draft_rounds + 1)]
-    rounds = [Stage(name, rollout.num_drafts) for name in (DRAFTS, *later)]
-    return (*rounds, Stage(REFINEMENTS, rollout.num_refinements))
+    rounds = [Stage(name, rollout.num_drafts, rollout.draft_tokens) for name in (DRAFTS, *later)]
+    return (*rounds, Stage(REFINEMENTS, rollout.num_refinements, rollout.max_completion_tokens))

@@ -1,6 +1,7 @@
 """The order in which problems are visited: deterministic, and resumable from one integer."""
 
 import random
+from collections.abc import Sequence
 
 
 class ProblemOrder:
@@ -8,15 +9,19 @@ class ProblemOrder:
 
     A position counts indices from the start of the run, so it is all that a checkpoint keeps:
     ``take(p, n)`` is the same whatever was taken before. With ``shuffle=False`` every epoch is file
-    order. ``count`` is the number of problems, at least 1.
+    order. ``count`` is the number of problems, at least 1. With ``ease`` (by problem, larger is easier) each
+    epoch goes from easy to hard, equals in the order that they have without.
     """
 
-    def __init__(self, count: int, seed: int, shuffle: bool) -> None:
+    def __init__(
+        self, count: int, seed: int | str, shuffle: bool, ease: Sequence[float] | None = None
+    ) -> None:
         if count < 1:
             raise ValueError("an order needs at least one problem")
         self.count = count
         self.seed = seed
         self.shuffle = shuffle
+        self._ease = ease
         self._epoch = -1
         self._permutation: list[int] = []
 
@@ -34,5 +39,8 @@ class ProblemOrder:
             if self.shuffle:
                 # A string seed is hashed by SHA-512: the same on every machine and in every process.
                 random.Random(f"{self.seed}/{epoch}").shuffle(self._permutation)
+            if self._ease is not None:
+                ease = self._ease
+                self._permutation.sort(key=lambda index: -ease[index])
             self._epoch = epoch
         return self._permutation

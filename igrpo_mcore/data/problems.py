@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from igrpo_mcore.config.schema import Config, DataConfig
+from igrpo_mcore.data.filters import filtered
 from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.types import Problem
 
@@ -22,20 +23,70 @@ Row = tuple[int, str, dict[str, Any]]
 """Number (from 1), where it stands ("set.jsonl, line 3"), and the columns of one row."""
 
 
+Fault = Callable[[UserError], None]
+"""What is done with a malformed row; none ends the reading."""
+
+
 def load_problems(config: DataConfig) -> list[Problem]:
-    """Every problem of ``config.path``, in file order.
+    """The problems to train on: every set's, after its filters, one set after the other.
+
+    Raises:
+        UserError: as ``load_sets``.
+    """
+    return [problem for of_set in load_sets(config) for problem in of_set]
+
+
+def load_sets(config: DataConfig) -> list[list[Problem]]:
+    """``data.path`` and the sets of ``data.mixture``, each in file order and after ``data``'s filters.
+
+    Raises:
+        UserError: as ``read_problems``, and for a set of which the filters leave nothing.
+    """
+    return [filtered(read_problems(of_set), of_set) for of_set in sets_of(config)]
+
+
+def sets_of(config: DataConfig) -> list[DataConfig]:
+    """One configuration a set: ``data`` itself, and with each set of its mixture in its place."""
+    return [
+        replace(config, mixture=[]),
+        *(
+            replace(
+                config,
+                path=other.path,
+                weight=other.weight,
+                subset=other.subset,
+                split=other.split or config.split,
+                problem_field=other.problem_field or config.problem_field,
+                answer_field=other.answer_field or config.answer_field,
+                mixture=[],
+            )
+            for other in config.mixture
+        ),
+    ]
+
+
+def read_problems(config: DataConfig, on_fault: Fault | None = None) -> list[Problem]:
+    """Every problem of ``config.path`` alone, in file order, without filters.
 
     A problem's id is its ``id`` column where there is one, otherwise its line (JSONL) or row number,
     from 1. Numbers are accepted as answers. Raises ``UserError`` for a missing or unreadable file, a
     line that is not a JSON object, a row without problem or answer, and a set without rows; the
-    message names the file and the line. A ``reasoning_gym:`` path is generated, see ``generated``.
+    message names the file and the line. With ``on_fault`` malformed rows are told to it and left out. A
+    ``reasoning_gym:`` path is generated, see ``generated``.
     """
     if config.path.startswith(GENERATED):
         from igrpo_mcore.data.generated import generated  # reasoning-gym is an extra
 
         return generated(config, held_out=False)
-    problems = [_problem(row, config) for row in _rows(config)]
-    if not problems:
+    problems = []
+    for row in _rows(config, on_fault):
+        try:
+            problems.append(_problem(row, config))
+        except UserError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
+    if not problems and on_fault is None:
         raise UserError(f"{config.path} holds no problems: add at least one, or point data.path elsewhere.")
     return problems
 
@@ -49,7 +100,10 @@ def held_out_problems(config: Config) -> list[Problem]:
     """
     data, options = config.data, config.eval
     if options.path is not None:
-        return load_problems(replace(data, path=options.path, split=options.split))[: options.problems]
+        found = read_problems(
+            replace(data, path=options.path, split=options.split, subset=None, pass_rate_field=None)
+        )
+        return found[: options.problems]
     if not data.path.startswith(GENERATED):
         raise UserError(
             f"no held-out problems of data.path={data.path} are known; set eval.path to a set of them"
@@ -59,12 +113,12 @@ def held_out_problems(config: Config) -> list[Problem]:
     return generated(data, held_out=True)[: options.problems]
 
 
-def _rows(config: DataConfig) -> Iterator[Row]:
+def _rows(config: DataConfig, on_fault: Fault | None) -> Iterator[Row]:
     path = Path(config.path).expanduser()
     suffix = path.suffix.lower()
     if path.is_file():
         if suffix in JSONL_SUFFIXES:
-            return _jsonl_rows(path)
+            return _jsonl_rows(path, on_fault)
         if suffix in PARQUET_SUFFIXES:
             return _parquet_rows(path, config)
         raise UserError(f"{path} is neither JSONL nor Parquet by its name: rename it to .jsonl or .parquet.")
@@ -74,28 +128,36 @@ def _rows(config: DataConfig) -> Iterator[Row]:
     raise UserError(f"There is no file {path}: correct data.path.")
 
 
-def _jsonl_rows(path: Path) -> Iterator[Row]:
+def _jsonl_rows(path: Path, on_fault: Fault | None) -> Iterator[Row]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            place = f"{path}, line {number}"
             try:
-                columns = json.loads(line)
-            except ValueError as error:  # malformed JSON, or bytes that are not UTF-8
-                raise UserError(f"{place}: not JSON ({error}); write one JSON object a line.") from error
-            if not isinstance(columns, dict):
-                raise UserError(
-                    f"{place}: a {type(columns).__name__}, not a JSON object; write one object a line."
-                )
-            yield number, place, columns
+                row = number, f"{path}, line {number}", _json_object(line, f"{path}, line {number}")
+            except UserError as error:
+                if on_fault is None:
+                    raise
+                on_fault(error)
+                continue
+            yield row
+
+
+def _json_object(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        columns = json.loads(line)
+    except (ValueError, RecursionError) as error:  # malformed or too deep, or bytes that are not UTF-8
+        raise UserError(f"{place}: not JSON ({error}); write one JSON object a line.") from error
+    if not isinstance(columns, dict):
+        raise UserError(f"{place}: a {type(columns).__name__}, not a JSON object; write one object a line.")
+    return columns
 
 
 def _parquet_rows(path: Path, config: DataConfig) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
-    wanted = {config.problem_field, config.answer_field, ID_COLUMN}
+    wanted = {config.problem_field, config.answer_field, ID_COLUMN, config.pass_rate_field}
     try:
         file = pyarrow.parquet.ParquetFile(path)
         columns = [name for name in file.schema_arrow.names if name in wanted]
@@ -114,7 +176,7 @@ def _dataset_rows(config: DataConfig) -> Iterator[Row]:
     import datasets
 
     try:
-        dataset = datasets.load_dataset(config.path, split=config.split)
+        dataset = datasets.load_dataset(config.path, config.subset, split=config.split)
     except Exception as error:  # the hub client raises a dozen unrelated classes
         raise UserError(
             f"The data set {config.path} (split {config.split}) cannot be loaded ({one_line(error)}): "
@@ -126,8 +188,9 @@ def _dataset_rows(config: DataConfig) -> Iterator[Row]:
 
 
 def _require_columns(present: list[str], source: str, config: DataConfig) -> None:
-    for option, column in (("problem_field", config.problem_field), ("answer_field", config.answer_field)):
-        if column not in present:
+    for option in ("problem_field", "answer_field", "pass_rate_field"):
+        column = getattr(config, option)
+        if column is not None and column not in present:
             raise UserError(
                 f"{source} has no column {column!r} (it has {', '.join(present)}): set data.{option}."
             )
@@ -138,7 +201,21 @@ def _problem(row: Row, config: DataConfig) -> Problem:
     text = _text(columns, config.problem_field, place, "problem_field")
     answer = _text(columns, config.answer_field, place, "answer_field")
     identifier = columns.get(ID_COLUMN)
-    return Problem(id=str(number if identifier is None else identifier), problem=text, answer=answer)
+    return Problem(
+        id=str(number if identifier is None else identifier),
+        problem=text,
+        answer=answer,
+        pass_rate=_pass_rate(columns, config.pass_rate_field, place),
+    )
+
+
+def _pass_rate(columns: dict[str, Any], column: str | None, place: str) -> float | None:
+    if column is None:
+        return None
+    value = columns.get(column)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UserError(f"{place}: {column!r} is {value!r}; a pass rate is a number from 0 to 1.")
+    return float(value)
 
 
 def _text(columns: dict[str, Any], column: str, place: str, option: str) -> str:
@@ -150,4 +227,8 @@ def _text(columns: dict[str, Any], column: str, place: str, option: str) -> str:
     text = str(value)
     if not text.strip():
         raise UserError(f"{place}: {column!r} is empty; fill it in or remove the row.")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(
+            f"{place}: {column!r} holds half a surrogate pair (\\ud800 or so); write whole characters."
+        )
     return text

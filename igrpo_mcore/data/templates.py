@@ -49,6 +49,10 @@ class PromptRenderer:
             )
         return Prompt(problem, token_ids)
 
+    def fits(self, problem: Problem) -> bool:
+        """Whether q is within ``rollout.max_prompt_tokens``."""
+        return len(self._encode(problem.problem)) <= self._rollout.max_prompt_tokens
+
     def second(self, problem: Problem, draft: Completion) -> tuple[Prompt, bool]:
         """q', at most ``rollout.refinement_prompt_budget`` long, and whether the draft overflowed it.
 

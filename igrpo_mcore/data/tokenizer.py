@@ -14,7 +14,7 @@ def load_tokenizer(path: str) -> Any:
         UserError: there is none, or transformers cannot read it.
     """
     try:
-        return AutoTokenizer.from_pretrained(path)
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # a dozen unrelated classes, by what is missing
         raise UserError(
             f"model.path={path!r} has no tokenizer that transformers can read ({one_line(error)}); copy the "

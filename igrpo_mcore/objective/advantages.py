@@ -1,9 +1,28 @@
-"""Group-relative advantages."""
+"""Advantages: what the log-probs of a completion are pushed by, from the rewards of its group."""
 
 import math
 from collections.abc import Sequence
 
-from igrpo_mcore.config.schema import AdvantageStd
+from igrpo_mcore.config.schema import Advantage, AdvantageStd, ObjectiveConfig
+
+
+def advantages_of(rewards: Sequence[float], config: ObjectiveConfig) -> list[float]:
+    """A_j of one group's n rewards R, by ``objective.advantage``.
+
+    ``group``: Â_j, see ``group_advantages`` (GRPO; iGRPO; RGRA). ``positive``: max(Â_j, 0), the GRPO-pos of
+    RGRA's ablations (arXiv 2603.18756). ``raw``: R_j, REINFORCE without a baseline (the same paper's).
+    ``raft``: 1 for the best, the first on a tie, and 0 for the others (RAFT, arXiv 2304.06767, keeping one
+    of n); it is the best even of equal rewards, so a group of wrong completions trains its first.
+    """
+    match config.advantage:
+        case Advantage.raw:
+            return list(rewards)
+        case Advantage.raft:
+            best = best_of(rewards)
+            return [float(index == best) for index in range(len(rewards))]
+        case Advantage.positive:
+            return [max(advantage, 0.0) for advantage in group_advantages(rewards, config.advantage_std)]
+    return group_advantages(rewards, config.advantage_std)
 
 
 def group_advantages(rewards: Sequence[float], std: AdvantageStd = AdvantageStd.sample) -> list[float]:
@@ -26,6 +45,17 @@ def group_advantages(rewards: Sequence[float], std: AdvantageStd = AdvantageStd.
     return [c / deviation for c in centred]
 
 
+def best_of(rewards: Sequence[float]) -> int:
+    """Index of the largest reward, the first on a tie."""
+    return max(range(len(rewards)), key=rewards.__getitem__)
+
+
 def zero_std(rewards: Sequence[float]) -> bool:
-    """True where all rewards of the group are equal, so that it carries no gradient."""
+    """True where all rewards of the group are equal."""
     return max(rewards) == min(rewards)
+
+
+def has_gradient(rewards: Sequence[float], config: ObjectiveConfig) -> bool:
+    """Whether any completion of the group has an advantage: not where rewards are equal (``group`` and
+    ``positive``), or all 0 (``raw``); always with ``raft``."""
+    return any(advantages_of(rewards, config))

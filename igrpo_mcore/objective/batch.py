@@ -1,28 +1,53 @@
 """From a step's rollouts to the training sequences of its mini-batches."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from igrpo_mcore.config.schema import ObjectiveConfig, RolloutConfig
-from igrpo_mcore.objective.advantages import group_advantages
+from igrpo_mcore.config.schema import Advantage, ObjectiveConfig, RolloutConfig
+from igrpo_mcore.objective.advantages import advantages_of
 from igrpo_mcore.objective.aggregation import token_weights
+from igrpo_mcore.objective.original_prompt import transfer_advantages
 from igrpo_mcore.types import Group, PromptRollout, TrainingSequence
 
 
 def group_sequences(
-    groups: Sequence[Group], config: ObjectiveConfig, max_completion_tokens: int
+    groups: Sequence[Group],
+    config: ObjectiveConfig,
+    max_completion_tokens: int,
+    advantages: Sequence[Sequence[float]] | None = None,
 ) -> list[TrainingSequence]:
-    """The groups' completions as training sequences, with advantage and token weight."""
-    lengths = [[len(completion.token_ids) for completion in group.completions] for group in groups]
-    weights = token_weights(lengths, config.aggregation, max_completion_tokens)
+    """The groups' completions as training sequences, with advantage and token weight.
+
+    ``advantages`` of each group, none: those of its own rewards. With ``objective.advantage=raft`` the
+    weights are those of groups of one, the chosen completion; the others have none.
+    """
+    if advantages is None:
+        advantages = [advantages_of(group.rewards, config) for group in groups]
+    counted = [
+        [advantage != 0 or config.advantage != Advantage.raft for advantage in of_group]
+        for of_group in advantages
+    ]
+    lengths = [
+        [
+            len(completion.token_ids)
+            for completion, counts in zip(group.completions, of_group, strict=True)
+            if counts
+        ]
+        for group, of_group in zip(groups, counted, strict=True)
+    ]
+    weights = [iter(w) for w in token_weights(lengths, config.aggregation, max_completion_tokens)]
     return [
-        TrainingSequence(group.prompt.token_ids, completion.token_ids, completion.logprobs, advantage, weight)
-        for group, group_weights in zip(groups, weights, strict=True)
-        for completion, advantage, weight in zip(
-            group.completions,
-            group_advantages(group.rewards, config.advantage_std),
-            group_weights,
-            strict=True,
+        TrainingSequence(
+            group.prompt.token_ids,
+            completion.token_ids,
+            completion.logprobs,
+            advantage,
+            next(group_weights) if counts else 0.0,
         )
+        for group, group_weights, of_group, group_counts in zip(
+            groups, weights, advantages, counted, strict=True
+        )
+        for completion, advantage, counts in zip(group.completions, of_group, group_counts, strict=True)
     ]
 
 
@@ -31,19 +56,23 @@ def training_sequences(
 ) -> list[TrainingSequence]:
     """What the update is taken on: the last stage alone (paper: the refinements).
 
-    ``objective.draft_weight`` > 0 adds the GRPO loss of every earlier stage with that weight,
-    an extension of ours.
+    Two extensions of ours add to it, each with its weight: ``objective.draft_weight`` the GRPO loss of every
+    earlier stage, ``objective.original_prompt_weight`` the refinements under q (``original_prompt``).
     """
     budget = rollout.max_completion_tokens
-    sequences = group_sequences([r.trained for r in rollouts], objective, budget)
+    trained = [r.trained for r in rollouts]
+    sequences = group_sequences(trained, objective, budget)
     drafts = [stage.group for rollout in rollouts for stage in rollout.stages[:-1]]
     if objective.draft_weight and drafts:
-        sequences += [
-            TrainingSequence(
-                s.prompt_ids, s.completion_ids, s.logprobs, s.advantage, objective.draft_weight * s.weight
-            )
-            for s in group_sequences(drafts, objective, budget)
-        ]
+        found = group_sequences(drafts, objective, budget)
+        sequences += [replace(s, weight=objective.draft_weight * s.weight) for s in found]
+    if objective.original_prompt_weight and drafts:
+        under_q = [replace(r.trained, prompt=r.single_shot.prompt) for r in rollouts]
+        found = group_sequences(
+            under_q, objective, budget, [transfer_advantages(r, objective) for r in rollouts]
+        )
+        weight = objective.original_prompt_weight
+        sequences += [replace(s, weight=weight * s.weight, sampled_here=False) for s in found]
     return sequences
 
 

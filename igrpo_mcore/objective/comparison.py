@@ -1,6 +1,6 @@
 """Which objectives a run can tell apart."""
 
-from igrpo_mcore.config.schema import Config, Correction, ObjectiveConfig
+from igrpo_mcore.config.schema import Advantage, Config, Correction, ObjectiveConfig
 
 
 def same_gradient_note(config: Config) -> str | None:
@@ -15,6 +15,8 @@ def same_gradient_note(config: Config) -> str | None:
     default, chosen = ObjectiveConfig(), config.objective
     clips = ("clip_low", "clip_high", "dual_clip")
     if chosen.kind == "gspo" and chosen.correction == Correction.token:
+        return None
+    if chosen.advantage == Advantage.raft:  # which asks for its kind
         return None
     if chosen.kind == "clip" and all(getattr(chosen, n) == getattr(default, n) for n in clips):
         return None

@@ -13,6 +13,8 @@ place of it, so that a test can compare with what autograd saves there.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from igrpo_kernels.linear import CHUNK_TOKENS
+
 from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.planning.catalogue import itemsize
 
@@ -191,6 +193,16 @@ def head_bytes(shape: Shape, vocabulary_columns: int) -> float:
     selected hidden state and its gradient, and the loss's fp32 statistics of every TP rank."""
     a, b = shape.architecture, shape.b
     return b * vocabulary_columns + 2 * b * a.hidden + 4 * (8 + 4 * shape.tp)
+
+
+def fused_head_bytes(shape: Shape, vocabulary_columns: int, rows: float, *, gradient: bool) -> float:
+    """Bytes at the LM head with ``model.fused_head`` (``igrpo_kernels.linear``): logits of a chunk of rows,
+    the selected hidden states, the loss's statistics; with ``gradient`` that of the hidden states and the
+    head's own in fp32, which chunks are summed in. The plain head is ``head_bytes``.
+    """
+    a, b = shape.architecture, shape.b
+    held = b * vocabulary_columns * min(rows, CHUNK_TOKENS) + rows * (b * a.hidden + 4 * (8 + 4 * shape.tp))
+    return held + (rows * b * a.hidden + 4 * vocabulary_columns * a.hidden if gradient else 0)
 
 
 def head_bytes_per_token(shape: Shape) -> float:

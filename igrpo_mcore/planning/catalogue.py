@@ -35,6 +35,37 @@ _QWEN25_14B: dict[str, Any] = _QWEN25_7B | dict(
     num_attention_heads=40,
     num_key_value_heads=8,
 )
+# the instruction-tuned fine-tunes keep the shapes
+_QWEN25_SMALL: dict[str, Any] = _QWEN25_7B | dict(
+    vocab_size=151936, max_position_embeddings=32768, tie_word_embeddings=True, num_key_value_heads=2
+)
+_QWEN25_05B: dict[str, Any] = _QWEN25_SMALL | dict(
+    hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14
+)
+_QWEN25_15B: dict[str, Any] = _QWEN25_SMALL | dict(
+    hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12
+)
+_LLAMA32_1B: dict[str, Any] = dict(
+    model_type="llama",
+    vocab_size=128256,
+    hidden_size=2048,
+    intermediate_size=8192,
+    num_hidden_layers=16,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    head_dim=64,
+    max_position_embeddings=131072,
+    rms_norm_eps=1e-5,
+    rope_theta=500000.0,
+    rope_scaling=dict(
+        rope_type="llama3",
+        factor=32.0,
+        low_freq_factor=1.0,
+        high_freq_factor=4.0,
+        original_max_position_embeddings=8192,
+    ),
+    tie_word_embeddings=True,
+)
 # nvidia/Nemotron-H-8B-Base-8K: 24 Mamba, 24 MLP and 4 attention layers
 _NEMOTRON_H_8B: dict[str, Any] = dict(
     model_type="nemotron_h",
@@ -63,6 +94,9 @@ CATALOGUE: dict[str, dict[str, Any]] = {
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": _QWEN25_7B,
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": _QWEN25_14B,
     "nvidia/Nemotron-H-8B-Base-8K": _NEMOTRON_H_8B,
+    "Qwen/Qwen2.5-0.5B-Instruct": _QWEN25_05B,
+    "Qwen/Qwen2.5-1.5B-Instruct": _QWEN25_15B,
+    "meta-llama/Llama-3.2-1B-Instruct": _LLAMA32_1B,
 }
 """Hub id -> fields of its config.json."""
 

@@ -11,6 +11,7 @@ from igrpo_mcore.config.load import load_config
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.planning.advice import advise
+from igrpo_mcore.planning.comparison import compared
 from igrpo_mcore.planning.efficiency import Efficiency
 from igrpo_mcore.planning.epoch import epoch_of, known_problems
 from igrpo_mcore.planning.gpus import gpu_named
@@ -140,6 +141,7 @@ def show_plan(
         changes=advise(step),
         proposals=best_layouts(step) if search else None,
         epoch=epoch_of(step, problems) if problems else None,
+        schedules=compared(step),
         notes=notes_of(step),
     )
     if as_json:

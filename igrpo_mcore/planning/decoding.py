@@ -1,23 +1,12 @@
-"""How many decoding steps an engine needs for its sequences, and how full its cache is meanwhile."""
+"""The completions that a stage is planned with, without any chance: their lengths, and which are right."""
 
-import heapq
 import math
-from collections import deque
-from dataclasses import dataclass
 from functools import lru_cache
 
-_GOLDEN = (math.sqrt(5) - 1) / 2
+from igrpo_mcore.planning.difficulty import chance_right, length_quantile
 
-
-@dataclass(frozen=True)
-class Decoding:
-    """``sequences`` and ``tokens`` are means over the steps: running sequences, tokens in the cache.
-    ``recomputed`` are tokens of sequences that were preempted and prefilled again."""
-
-    steps: int
-    sequences: float
-    tokens: float
-    recomputed: int
+# irrational strides: fractions of their multiples fill (0, 1) evenly and have nothing to do with each other
+_GOLDEN, _LUCK, _REWARD, _TURN = (math.sqrt(5) - 1) / 2, math.sqrt(2), math.sqrt(3), math.sqrt(7)
 
 
 def completion_lengths(sequences: int, mean: int, cap: int) -> list[int]:
@@ -29,46 +18,32 @@ def completion_lengths(sequences: int, mean: int, cap: int) -> list[int]:
     return [max(1, round(cap * ((i + 0.5) * _GOLDEN % 1.0) ** power)) for i in range(sequences)]
 
 
-@lru_cache(maxsize=4096)
-def decode(sequences: int, prompt: int, mean: int, cap: int, room: int, most: int) -> Decoding:
-    """vLLM's scheduler on one engine: at most ``most`` sequences at once, a cache of ``room`` tokens.
+def mean_within(mean: int, cap: int, budget: int) -> int:
+    """The mean of such lengths where they end at ``budget``."""
+    power = max(cap, mean) / mean - 1
+    if budget >= cap or not power:
+        return min(mean, budget)
+    whole = (budget / cap) ** (1 / power)  # share of those that are not ended
+    return max(1, round(cap * whole ** (power + 1) / (power + 1) + budget * (1 - whole)))
 
-    First come, first served; where the cache is full the sequence that came last gives its place up
-    and is computed again later (``Scheduler.schedule``). All sequences wait from the start on.
+
+@lru_cache(maxsize=1024)
+def outcomes(
+    prompts: int, samples: int, mean: int, cap: int, budget: int, draw: int = 0
+) -> tuple[tuple[tuple[int, bool], ...], ...]:
+    """(length, whether it earns the greatest reward) of each completion, by prompt.
+
+    The lengths are ``completion_lengths``, dealt to problems of even difficulties, and end at ``budget``;
+    another ``draw`` deals them otherwise.
     """
-    waiting = deque((prompt, n) for n in completion_lengths(sequences, mean, cap))
-    running: dict[int, tuple[int, int]] = {}  # by order of admission: context at clock 0, end
-    ends: list[tuple[int, int]] = []
-    clock = resident = recomputed = admitted = 0
-    sum_sequences = sum_tokens = 0.0
-    while waiting or running:
-        while (
-            waiting
-            and len(running) < most
-            and (not running or resident + waiting[0][0] + len(running) + 1 <= room)
-        ):
-            context, left = waiting.popleft()
-            recomputed += context - prompt
-            running[admitted] = (context - clock, clock + left)
-            heapq.heappush(ends, (clock + left, admitted))
-            admitted += 1
-            resident += context
-        count = len(running)
-        while ends[0][1] not in running:
-            heapq.heappop(ends)
-        steps = ends[0][0] - clock
-        if count > 1:
-            steps = min(steps, (room - resident) // count)
-        if steps > 0:
-            sum_sequences += steps * count
-            sum_tokens += steps * (resident + count * steps / 2)
-            clock += steps
-            resident += count * steps
-        if ends[0][0] == clock:
-            base, _ = running.pop(heapq.heappop(ends)[1])
-            resident -= base + clock
-        elif count > 1:  # full
-            base, end = running.popitem()[1]
-            resident -= base + clock
-            waiting.appendleft((base + clock, end - clock))
-    return Decoding(clock, sum_sequences / clock, sum_tokens / clock, recomputed)
+    count = prompts * samples
+    lengths = sorted(completion_lengths(count, mean, cap))
+    difficulty = [(i + 0.5) * _GOLDEN % 1.0 for i in range(prompts)]
+    luck = [((k + 0.5) * _LUCK + draw * _TURN) % 1.0 for k in range(count)]
+    places = [length_quantile(difficulty[k // samples], luck[k]) for k in range(count)]
+    found = [(0, False)] * count
+    for length, k in zip(lengths, sorted(range(count), key=places.__getitem__), strict=True):
+        kept = min(length, budget)
+        chance = chance_right(difficulty[k // samples], kept, budget)
+        found[k] = kept, ((k + 0.5) * _REWARD + draw * _TURN) % 1.0 < chance
+    return tuple(tuple(found[i * samples : (i + 1) * samples]) for i in range(prompts))

@@ -6,7 +6,11 @@ from pathlib import Path
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.planning.plan import PlannedStep
 
-KNOWN_PROBLEMS = {"DigitalLearningGmbH/MATH-lighteval": 7500}
+KNOWN_PROBLEMS = {
+    "DigitalLearningGmbH/MATH-lighteval": 7500,
+    "open-r1/OpenR1-Math-220k": 93733,
+    "openai/gsm8k": 7473,
+}
 """Hub id -> problems of its training split, so that a plan needs no network (MATH: the paper's count)."""
 
 
@@ -20,13 +24,16 @@ class Epoch:
 
 
 def known_problems(config: Config) -> int | None:
-    """Rows of a local file, the count of a data set known here, or None.
+    """Rows of a local file, the count of a data set known here, or None, as of a mixture: its sets end apart.
 
     Raises:
         UserError: the local file is no problem set.
     """
+    if config.data.mixture:
+        return None
     if config.data.path in KNOWN_PROBLEMS:
-        return KNOWN_PROBLEMS[config.data.path]
+        known = KNOWN_PROBLEMS[config.data.path]
+        return known if config.data.limit is None else min(known, config.data.limit)
     if not Path(config.data.path).expanduser().is_file():
         return None
     from igrpo_mcore.data.problems import load_problems

@@ -15,7 +15,8 @@ from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.engine import EngineBytes, engine_bytes
 from igrpo_mcore.planning.gpus import GIB, GPU
 from igrpo_mcore.planning.layout import Layout, Stage, stages_of
-from igrpo_mcore.planning.parameters import TrainerBytes, largest_weight_gradient, trainer_bytes
+from igrpo_mcore.planning.lora import trained_bytes
+from igrpo_mcore.planning.parameters import TrainerBytes, largest_weight_gradient
 from igrpo_mcore.planning.refit import Refit
 from igrpo_mcore.planning.workload import Lengths, largest_micro_batch, most_head_rows, update_of
 from igrpo_mcore.policy.architecture import padded_vocab_size
@@ -122,7 +123,7 @@ def update_activations(
     if stage.first:
         kept += act.embedding_saved(shape)
     saved = kept * tokens
-    head = _head(model, config, layout, stage, lengths, tokens)
+    head = _head(model, config, layout, stage, lengths, tokens, gradient=True)
     recomputed = max(
         ((act.saved_by_layer(s, shape) if full else 0) + act.backward_workspace(s, shape)) * tokens
         for s in set(stage.symbols)
@@ -144,7 +145,7 @@ def forward_activations(
     tokens = largest_micro_batch(config, layout.tp)
     widest = max(act.saved_by_layer(s, shape) for s in set(stage.symbols)) * tokens
     stream = (act.embedding_saved(shape) + 2 * act.checkpoint_of_layer(shape)) * tokens
-    head = _head(model, config, layout, stage, lengths, tokens)
+    head = _head(model, config, layout, stage, lengths, tokens, gradient=False)
     parts = {"activations": stream, "logits": 0.0, "workspace": widest}
     if head > widest:
         parts |= {"logits": head, "workspace": 0.0}
@@ -152,13 +153,23 @@ def forward_activations(
 
 
 def _head(
-    model: PlannedModel, config: Config, layout: Layout, stage: Stage, lengths: Lengths, tokens: int
+    model: PlannedModel,
+    config: Config,
+    layout: Layout,
+    stage: Stage,
+    lengths: Lengths,
+    tokens: int,
+    *,
+    gradient: bool,
 ) -> float:
     if not stage.last:
         return 0.0
     shape = _shape(model, layout)
     columns = padded_vocab_size(model.architecture, layout.tp) // layout.tp
     rows = most_head_rows(config, lengths, tokens)
+    if config.model.fused_head:
+        fused = act.fused_head_bytes(shape, columns, rows, gradient=gradient)
+        return fused + act.head_bytes_per_token(shape) * tokens
     return act.head_bytes(shape, columns) * rows + act.head_bytes_per_token(shape) * tokens
 
 
@@ -168,7 +179,7 @@ def memory_plan(
     """Each phase on its fullest rank."""
     engine = engine_bytes(model, config, gpu)
     stages = stages_of(model.architecture, layout)
-    training = [_resident(trainer_bytes(model, layout, stage), layout) for stage in stages]
+    training = [_resident(trained_bytes(model, layout, stage, config.lora), layout) for stage in stages]
     offloads = config.model.offload_optimizer
     residents = [_without_optimizer(parts) for parts in training] if offloads else training
     fullest = max(range(len(stages)), key=lambda i: sum(residents[i].values()))

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from igrpo_mcore.config.stages import stages_of
 from igrpo_mcore.planning.advice import Change
 from igrpo_mcore.planning.assumptions import assumptions, epoch_line
+from igrpo_mcore.planning.comparison import ScheduleTime, own_schedule
 from igrpo_mcore.planning.epoch import Epoch
 from igrpo_mcore.planning.gpus import GIB
 from igrpo_mcore.planning.limits import Limits
@@ -38,7 +40,8 @@ PARTS = {
 @dataclass(frozen=True)
 class Report:
     """All that is printed of a plan. ``changes`` are for one that does not fit; ``proposals`` none where
-    no search was asked for; ``epoch`` none where the number of problems is not known."""
+    no search was asked for; ``epoch`` none where the number of problems is not known; ``schedules`` are
+    empty for plain GRPO."""
 
     recipe: str
     step: PlannedStep
@@ -46,6 +49,7 @@ class Report:
     changes: list[Change]
     proposals: list[Proposal] | None
     epoch: Epoch | None
+    schedules: list[ScheduleTime]
     notes: list[str]
 
 
@@ -102,6 +106,22 @@ def _times(step: PlannedStep) -> Table:
     for name in values:
         table.add_column(name, justify="right")
     table.add_row(*(f"{value:.1f}" for value in values.values()))
+    return table
+
+
+def _schedules(step: PlannedStep, times: list[ScheduleTime]) -> Table:
+    budget = sum(stage.num_samples for stage in stages_of(step.config.rollout))
+    table = Table(
+        title=f"Rollouts by schedule, seconds, and x GRPO at the same {budget} completions a prompt"
+    )
+    table.add_column("rollout.schedule")
+    for name in ("rollout", "x GRPO", "step", "x GRPO"):
+        table.add_column(name, justify="right")
+    mine = own_schedule(step.config)
+    for time in times:
+        rollout, whole = time.over(times[0])
+        name = time.name + (" (this recipe)" if time.name == mine else "")
+        table.add_row(name, f"{time.rollout:.1f}", f"{rollout:.2f}", f"{time.step:.1f}", f"{whole:.2f}")
     return table
 
 
@@ -165,6 +185,8 @@ def print_plan(console: Console, report: Report) -> None:
         line(f"Note: {note}")
     for table in (_phases(step), _parts(step), _times(step)):
         console.print(table)
+    if report.schedules:
+        console.print(_schedules(step, report.schedules))
     line(epoch_line(report.epoch, layout.world))
     for assumed in assumptions(step):
         line(f"Assumed {assumed}.")
@@ -194,6 +216,10 @@ def to_json(report: Report) -> str:
             "gpu_s": gpu_seconds(planned),
         }
 
+    def brief_schedule(time: ScheduleTime, grpo: ScheduleTime) -> dict[str, Any]:
+        rollout, whole = time.over(grpo)
+        return asdict(time) | {"rollout_over_grpo": rollout, "step_over_grpo": whole}
+
     content: dict[str, Any] = {
         "recipe": report.recipe,
         "model": {
@@ -215,6 +241,7 @@ def to_json(report: Report) -> str:
         "efficiency": asdict(step.efficiency),
         "seconds": asdict(step.time) | {"step": step.time.step},
         "epoch": asdict(report.epoch) if report.epoch else None,
+        "schedules": [brief_schedule(t, report.schedules[0]) for t in report.schedules],
         "limits": asdict(report.limits),
         "notes": report.notes,
         "changes": [brief(c.proposal.overrides(), c.step) for c in report.changes],

@@ -1,16 +1,22 @@
-"""Seconds of one sampling stage on the fullest engine."""
+"""Seconds of a rollout on the fullest engine."""
 
-from igrpo_mcore.config.schema import Config
+from collections.abc import Sequence
+
+from igrpo_mcore.config.schema import Config, Schedule
 from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.planning.batching import Decoding
 from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.collectives import link_peak, reduce_seconds
-from igrpo_mcore.planning.decoding import decode
 from igrpo_mcore.planning.efficiency import Efficiency
 from igrpo_mcore.planning.engine import EngineBytes, cache_tokens, kv_bytes_per_token, state_bytes
 from igrpo_mcore.planning.flops import body_parameters, forward_flops, head_flops, mixing_flops
 from igrpo_mcore.planning.gpus import GPU
 from igrpo_mcore.planning.layout import Layout
+from igrpo_mcore.planning.schedules import EngineStage, decode
 from igrpo_mcore.planning.workload import RolloutStage
+
+DRAWS = 4
+"""Ways to deal lengths to prompts that a schedule's seconds are the mean of."""
 
 
 def engine_reduce_seconds(
@@ -59,21 +65,33 @@ def rollout_seconds(
     layout: Layout,
     gpu: GPU,
     engine: EngineBytes,
-    stage: RolloutStage,
+    stages: Sequence[RolloutStage],
     efficiency: Efficiency,
-) -> float:
-    """Prefill (a prompt once for all its samples: prefix cache), then decoding."""
-    a, rollout, prompts = model.architecture, config.rollout, -(-stage.prompts // layout.engines)
+) -> list[float]:
+    """Prefill (a prompt once for all its samples: prefix cache) and decoding, seconds by stage.
+
+    Stages that run at the same time share a step by the number of their sequences, as a run books them
+    (``StageClock``).
+    """
+    a, rollout = model.architecture, config.rollout
+    prompts = -(-stages[0].prompts // layout.engines)
     room, besides = cache_tokens(a, layout.rollout_tp, engine.kv_cache)
-    schedule = decode(
-        prompts * stage.samples,
-        stage.prompt + besides,
-        stage.completion,
-        rollout.max_completion_tokens,
-        room,
-        rollout.max_concurrent_sequences,
-    )
-    cached = schedule.tokens - schedule.sequences * besides
-    step = decode_step_seconds(model, schedule.sequences, cached, layout, gpu, engine, efficiency)
-    filled = prompts * stage.prompt + schedule.recomputed
-    return prefill_seconds(model, filled, stage.prompt, layout, gpu, efficiency) + schedule.steps * step
+    cap = rollout.max_completion_tokens
+    shapes = tuple(EngineStage(s.samples, s.prompt, s.mean, cap, s.budget) for s in stages)
+    exits = 1 - rollout.whole_prompts if rollout.draft_early_exit else 0.0
+    # the lengths of a stage are the same in every draw, so draws differ where stages meet or drafts are ended
+    met = rollout.schedule != Schedule.barrier or exits
+    draws = DRAWS if met and len(stages) > 1 else 1
+
+    def seconds(run: Decoding) -> float:
+        step = decode_step_seconds(model, run.sequences, run.tokens, layout, gpu, engine, efficiency)
+        again = prefill_seconds(model, run.recomputed, stages[-1].prompt, layout, gpu, efficiency)
+        return run.steps * step + again
+
+    found = [prefill_seconds(model, prompts * s.prompt, s.prompt, layout, gpu, efficiency) for s in stages]
+    for draw in range(draws):
+        most = rollout.max_concurrent_sequences
+        runs = decode(rollout.schedule, exits, prompts, shapes, room, besides, most, draw)
+        parts = [seconds(run) * share for run in runs for share in run.shares]
+        found = [total + part / draws for total, part in zip(found, parts, strict=True)]
+    return found

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from igrpo_mcore.config.schema import Config, Correction
+from igrpo_mcore.config.schema import Config
 from igrpo_mcore.planning.catalogue import PlannedModel
 from igrpo_mcore.planning.efficiency import Efficiency
 from igrpo_mcore.planning.engine import EngineBytes
@@ -19,7 +19,7 @@ from igrpo_mcore.planning.overheads import (
 from igrpo_mcore.planning.refit import Refit
 from igrpo_mcore.planning.rollout_time import rollout_seconds
 from igrpo_mcore.planning.update_time import update_seconds
-from igrpo_mcore.planning.workload import Lengths, rollout_stages
+from igrpo_mcore.planning.workload import Lengths, rollout_stages, sampled_share
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,12 @@ def time_plan(
     efficiency: Efficiency,
 ) -> TimePlan:
     """Seconds by phase at the given mean lengths."""
-    *drafts, last = (
-        rollout_seconds(model, config, layout, gpu, engine, stage, efficiency)
-        for stage in rollout_stages(config, lengths)
-    )
+    stages = rollout_stages(config, lengths)
+    *drafts, last = rollout_seconds(model, config, layout, gpu, engine, stages, efficiency)
     update, forward = update_seconds(model, config, layout, gpu, lengths, efficiency)
-    # with one update and no correction old log-probs are computed only where the parity gate is due
-    needed = config.train.updates_per_step > 1 or config.objective.correction != Correction.none
-    logprobs = forward if needed else forward / config.parity.every
+    # with one update old log-probs are computed only where the parity gate is due, and of a sample
+    several = config.train.updates_per_step > 1
+    logprobs = forward if several else forward * sampled_share(config, lengths) / config.parity.every
     if config.objective.kl_coef:
         logprobs += forward + reference_seconds(model, layout, gpu, efficiency)
     return TimePlan(

@@ -4,21 +4,22 @@ Backward is twice the forward, full recomputation one forward more (Korthikanti 
 2205.05198, section 5); no collective is counted as hidden behind a product.
 """
 
-from igrpo_mcore.config.schema import Config, Recompute
+from igrpo_mcore.config.schema import Config, LoRAConfig, Recompute
 from igrpo_mcore.planning.catalogue import PlannedModel, itemsize
 from igrpo_mcore.planning.collectives import gather_seconds, link_peak, reduce_seconds, send_seconds
 from igrpo_mcore.planning.efficiency import Efficiency
 from igrpo_mcore.planning.flops import forward_flops, head_flops
 from igrpo_mcore.planning.gpus import GPU
 from igrpo_mcore.planning.layout import Layout, stages_of
-from igrpo_mcore.planning.parameters import TrainerBytes, trainer_bytes
+from igrpo_mcore.planning.lora import trained_bytes
+from igrpo_mcore.planning.parameters import TrainerBytes
 from igrpo_mcore.planning.workload import Lengths, update_of
 
 
-def fullest_trainer(model: PlannedModel, layout: Layout) -> TrainerBytes:
+def fullest_trainer(model: PlannedModel, layout: Layout, lora: LoRAConfig | None = None) -> TrainerBytes:
     """Of the stage that holds most."""
-    stages = stages_of(model.architecture, layout)
-    return max((trainer_bytes(model, layout, stage) for stage in stages), key=lambda t: t.total)
+    stages, options = stages_of(model.architecture, layout), lora or LoRAConfig()
+    return max((trained_bytes(model, layout, stage, options) for stage in stages), key=lambda t: t.total)
 
 
 def tensor_parallel_seconds(
@@ -93,7 +94,7 @@ def update_seconds(
     again = body + there if config.model.recompute == Recompute.full else 0.0
     # Narayanan et al., arXiv 2104.04473, section 2.2: (p - 1) / (v m) of the ideal time
     bubble = 1 + (layout.pp - 1) / (layout.vpp * work.count)
-    trainer = fullest_trainer(model, layout)
+    trainer = fullest_trainer(model, layout, config.lora)
     step = gradient_seconds(trainer, layout, gpu, efficiency) + optimizer_seconds(trainer, gpu, efficiency)
     update = config.train.passes * (3 * forward + there + back + again) * bubble
     update += config.train.updates_per_step * step

@@ -1,8 +1,9 @@
 """Where a model's config lies, and how its architecture is divided over the ranks of a layout."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from igrpo_mcore.config.schema import ParallelConfig
+from igrpo_mcore.config.schema import LoRAConfig, ParallelConfig
 from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.families.architecture import Architecture
 from igrpo_mcore.weights.rules import VLLM_VOCABULARY_MULTIPLE
@@ -23,7 +24,7 @@ def load_hf_config(path: str | Path):
             "FOLDER` and set model.path=FOLDER"
         )
     try:
-        return AutoConfig.from_pretrained(path)
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)  # None would ask at a terminal
     except StrictDataclassError as error:
         reason, mend = " ".join(str(error).split()), "mend it or fetch the checkpoint again"
         raise UserError(f"{path}: config.json cannot be used ({reason}); {mend}") from error
@@ -150,3 +151,13 @@ def check_layout(
             f"ranks, there are {world_size}; set parallel.dp={world_size // model_ranks} or leave it out"
         )
     divides("rollout.tp", rollout_tp, "the ranks", world_size)
+
+
+def check_targets(names: Sequence[str], options: LoRAConfig) -> None:
+    """Raises ``UserError`` for a target that none of a model's tensors has."""
+    for target in options.targets:
+        if not any(LoRAConfig(targets=[target]).adapts(name) for name in names):
+            linear = sorted({name.split(".")[-2] for name in names if name.endswith("_proj.weight")})
+            raise UserError(
+                f"lora.targets: no tensor of the model is called {target}; it has {', '.join(linear)}"
+            )

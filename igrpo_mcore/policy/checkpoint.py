@@ -1,10 +1,9 @@
-"""Checkpoints by Megatron's dist_checkpointing: written from one layout, read into any other.
+"""Checkpoints by Megatron's dist_checkpointing: what is in them, and reading them into any layout.
 
-A checkpoint holds the parameters, the distributed optimizer, the RNG states and where the run
-stands. ``checkpoint_folder`` publishes it whole or not at all.
+A checkpoint holds the parameters, the distributed optimizer, the RNG states and where the run stands.
+``checkpoint_writer`` writes it, ``checkpoint_folder`` publishes it whole or not at all.
 """
 
-import queue
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,16 +12,14 @@ import torch.distributed as dist
 from megatron.core import dist_checkpointing
 from megatron.core import parallel_state as mpu
 from megatron.core.dist_checkpointing.mapping import ShardedObject
-from megatron.core.dist_checkpointing.strategies import filesystem_async
-from megatron.core.dist_checkpointing.strategies.fully_parallel import FullyParallelSaveStrategyWrapper
-from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
 from igrpo_mcore import device
-from igrpo_mcore.collective import raise_everywhere
+from igrpo_mcore.collective import gather_objects, raise_everywhere
 from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.policy.model import PolicyModel
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position
+from igrpo_mcore.run.checksums import first_damage
 
 
 class Sharded(Protocol):
@@ -37,50 +34,53 @@ GATHER_SLACK = 1.25
 """Of the memory that a gather takes; NCCL's and the padding of a buffer are beside it."""
 
 
-def save_checkpoint(folder: CheckpointFolder, policy: Sharded, position: Position) -> Path:
-    """Write and publish the checkpoint of ``position.step``; older ones than are kept go. Collective.
+def load_latest(folder: CheckpointFolder, policy: Sharded) -> Position | None:
+    """Load the newest checkpoint whose files are what was written, as rank 0 sees the folder; None where
+    there is none at all. A damaged one is passed over, and ``folder.note`` says so. Collective.
 
     Raises:
-        UserError: it cannot be written (a full disk, say); earlier checkpoints are left as they are.
+        UserError: on every rank, where none is whole.
     """
-    main = dist.get_rank() == 0
-    _write_in_this_process()
-    problem, partial = None, folder.partial(position.step)
-    if main:
-        try:
-            folder.begin(position.step)
-        except OSError as error:
-            problem = str(folder.cannot_write(position.step, error))
-    raise_everywhere(problem)
-    state = {**policy.sharded_state(loading=False), "rng": _rng_state()}
+    found = [list(reversed(folder.all()))]
+    dist.broadcast_object_list(found, src=0)
+    problem = None
+    for checkpoint in found[0]:
+        damage = find_damage(folder, checkpoint)
+        if damage is None:
+            return load_checkpoint(folder, policy, checkpoint)
+        problem = problem or f"{checkpoint.name}: {damage}"
+        if checkpoint is not found[0][-1] and dist.get_rank() == 0:
+            folder.pass_over(checkpoint, damage)
+    raise_everywhere(
+        problem
+        and f"no checkpoint in {folder.root} is whole ({problem}): restore one, or set another run.name to "
+        "start anew"
+    )
+    return None
+
+
+def find_damage(folder: CheckpointFolder, checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files by their checksums, the same answer on every rank; each reads a
+    share of them. Collective."""
+    damage = first_damage(checkpoint, dist.get_rank(), dist.get_world_size())
     try:
-        with device.megatron_on_cpu():
-            dist_checkpointing.save(state, str(partial), _shared_out())
-        if main:
-            folder.publish(position, _layout())
-    except Exception as error:
-        raise folder.cannot_write(position.step, error) from error
-    dist.barrier()
-    return folder.path(position.step)
-
-
-def load_latest(folder: CheckpointFolder, policy: Sharded) -> Position | None:
-    """Load the newest checkpoint as rank 0 sees the folder; None where there is none. Collective."""
-    latest = [folder.latest()]
-    dist.broadcast_object_list(latest, src=0)
-    return load_checkpoint(folder, policy, latest[0]) if latest[0] else None
+        folder.read(checkpoint)
+    except UserError as error:
+        damage = damage or str(error)
+    return next((found for found in gather_objects(damage) if found), None)
 
 
 def load_checkpoint(folder: CheckpointFolder, policy: Sharded, checkpoint: Path) -> Position:
-    """Fill ``policy`` from a published checkpoint, whatever layout wrote it. Collective.
+    """Fill ``policy`` from a published checkpoint, whatever layout wrote it. Collective. Its checksums are
+    not looked at.
 
     Raises:
         UserError: on every rank, for a checkpoint that is damaged or of another model.
     """
     position, layout = folder.read(checkpoint)
     state = policy.sharded_state(loading=True)
-    if layout == _layout():
-        state["rng"] = _rng_state()
+    if layout == current_layout():
+        state["rng"] = rng_state()
     loaded = _load(state, checkpoint)
     policy.load_sharded_state(loaded, position.updates)
     if "rng" in loaded:
@@ -89,7 +89,13 @@ def load_checkpoint(folder: CheckpointFolder, policy: Sharded, checkpoint: Path)
 
 
 def load_parameters(chunks: list[PolicyModel], checkpoint: Path) -> None:
-    """Fill bare model chunks from a checkpoint, without its optimizer state. Collective."""
+    """Fill bare model chunks from a checkpoint, without its optimizer state. Collective.
+
+    Raises:
+        UserError: on every rank, for one that is damaged or of another model.
+    """
+    damage = find_damage(CheckpointFolder(checkpoint.parent), checkpoint)
+    raise_everywhere(damage and f"{checkpoint} is damaged ({damage}): give another of the run's checkpoints")
     load_model_state(chunks, _load({"model": sharded_model_state(chunks)}, checkpoint)["model"])
 
 
@@ -130,12 +136,6 @@ def room_to_gather(chunks: list[PolicyModel]) -> bool:
     return not lacks
 
 
-def _shared_out() -> FullyParallelSaveStrategyWrapper:
-    """Replicas of a tensor lie in one data-parallel group, whose ranks each write some of them."""
-    group = mpu.get_data_parallel_group(with_context_parallel=True)
-    return FullyParallelSaveStrategyWrapper(TorchDistSaveShardedStrategy(), group)
-
-
 def _load(state: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
     try:
         with device.megatron_on_cpu():
@@ -143,11 +143,12 @@ def _load(state: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
     except Exception as error:  # its readers raise their own, torch's and the file system's
         raise UserError(
             f"{checkpoint} cannot be read into this model ({one_line(error)}): it is damaged or "
-            "of another model; remove it to go on from the one before, or set another run.name"
+            "of another model; set the model that the run began with, or another run.name"
         ) from error
 
 
-def _layout() -> dict[str, int]:
+def current_layout() -> dict[str, int]:
+    """The parallel sizes that a checkpoint is written at."""
     return {
         "tp": mpu.get_tensor_model_parallel_world_size(),
         "pp": mpu.get_pipeline_model_parallel_world_size(),
@@ -155,7 +156,7 @@ def _layout() -> dict[str, int]:
     }
 
 
-def _rng_state() -> ShardedObject:
+def rng_state() -> ShardedObject:
     """One object a rank; read back only by the layout that wrote it."""
     rank = dist.get_rank()
     states = {"torch": torch.get_rng_state(), "tracker": get_cuda_rng_tracker().get_states()}
@@ -169,9 +170,3 @@ def _restore_rng(states: dict[str, Any]) -> None:
     get_cuda_rng_tracker().set_states(states["tracker"])
     if device.has_cuda():
         torch.cuda.set_rng_state(states["cuda"])
-
-
-def _write_in_this_process() -> None:
-    # Megatron passes results through a manager process that it spawns, which takes half a minute and
-    # dies by the job's SIGTERM; a synchronous save writes in threads, for which a plain queue serves.
-    filesystem_async._results_queue = queue.Queue()

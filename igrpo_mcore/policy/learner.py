@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from igrpo_mcore.config.schema import Config, Correction
-from igrpo_mcore.objective.correction import ImportanceWeights
-from igrpo_mcore.policy.policy import Policy, UpdateStats
+from igrpo_mcore.objective.correction import ImportanceInUpdate, ImportanceWeights
+from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.policy.reference import ReferenceWeights
+from igrpo_mcore.policy.update_stats import UpdateStats
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.types import TrainingSequence
 
@@ -29,8 +30,9 @@ class Learner:
 
     @property
     def needs_old_logprobs(self) -> bool:
-        """Whether an update asks for log π_old: more than one a step, or samples to be corrected."""
-        return self._off_policy or self._options.correction != Correction.none
+        """Whether an update asks for log π_old: where there is more than one a step. One alone has the policy
+        that it starts from in its own forward pass."""
+        return self._off_policy
 
     def logprobs(self, batches: Batches) -> LogProbs:
         """log π_old of every mini-batch."""
@@ -38,8 +40,8 @@ class Learner:
             return [self.policy.logprobs(batch) for batch in batches]
 
     def importance(self, batches: Batches, old: LogProbs | None) -> ImportanceWeights | None:
-        """The weights of ``objective.correction``; none without one."""
-        if self._options.correction == Correction.none:
+        """The weights of ``objective.correction``; none without one, and where the update makes them."""
+        if self._options.correction == Correction.none or not self._off_policy:
             return None
         assert old is not None
         return ImportanceWeights.of(batches, old, self._options)
@@ -62,13 +64,16 @@ class Learner:
         before = old if self._off_policy else None  # on-policy the ratio is 1
         # without a reference the KL that is logged is to the policy of the step's start
         kl_to = ref or before
+        corrects = self._options.correction != Correction.none and not self._off_policy
         return [
             self.policy.update(
                 batch,
                 self.objective,
                 before[i] if before else None,
                 kl_to[i] if kl_to else None,
-                importance.weights[i] if importance else None,
+                ImportanceInUpdate(self._options)
+                if corrects
+                else (importance.weights[i] if importance else None),
             )
             for _ in range(self._passes)
             for i, batch in enumerate(batches)

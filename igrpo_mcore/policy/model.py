@@ -89,8 +89,12 @@ def transformer_config(
 class PolicyModel(HybridModel):
     """HybridModel whose last stage gives logits of chosen rows only."""
 
+    fused_head = False
+    """``model.fused_head``: the last stage gives the rows' hidden states; the loss has the LM head."""
+
     def forward(self, row: PackedRow) -> Tensor:  # type: ignore[override]
-        """Hidden states [T(/tp under SP), 1, H], or on the last stage logits [R, V / tp].
+        """Hidden states [T(/tp under SP), 1, H], or on the last stage logits [R, V / tp] (``fused_head``:
+        hidden states [R, H], whose gradient is then whole on every tensor-parallel rank).
 
         Only the response rows reach the LM head: in stage 2 the prompt carries a whole draft, so
         most rows need no logits.
@@ -127,22 +131,26 @@ class PolicyModel(HybridModel):
         finally:
             hook.remove()
 
+    @property
+    def head_weight(self) -> Tensor:
+        """This rank's rows of the LM head, [V / tp, H]."""
+        tied = self.share_embeddings_and_output_weights
+        return self.shared_embedding_or_output_weight() if tied else self.output_layer.weight
+
     def _head(self, hidden: Tensor, rows_R: Tensor) -> Tensor:
         group = self.pg_collection.tp
         if self.config.sequence_parallel:
-            # backward reduce-scatters, which also sums the head's input gradient over TP
+            # the linear layer's backward leaves a part of the sum on each rank, to be reduce-scattered; a
+            # fused head has summed it already
             hidden = tensor_parallel.gather_from_sequence_parallel_region(
-                hidden, tensor_parallel_output_grad=True, group=group
+                hidden, tensor_parallel_output_grad=not self.fused_head, group=group
             )
         hidden_RH = hidden[:, 0].index_select(0, rows_R)
-        weight = (
-            self.shared_embedding_or_output_weight()
-            if self.share_embeddings_and_output_weights
-            else self.output_layer.weight
-        )
+        if self.fused_head:
+            return hidden_RH
         return linear_with_grad_accumulation_and_async_allreduce(
             input=hidden_RH[:, None],
-            weight=weight,
+            weight=self.head_weight,
             bias=None,
             gradient_accumulation_fusion=False,
             allreduce_dgrad=group.size() > 1 and not self.config.sequence_parallel,
@@ -199,5 +207,6 @@ def build_model(
         )
         if architecture.rope_scaling is not None:
             chunk.rotary_pos_emb = _llama3_rope(architecture)
+        chunk.fused_head = model.fused_head
         chunks.append(chunk)
     return chunks

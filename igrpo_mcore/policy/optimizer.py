@@ -14,9 +14,14 @@ from igrpo_mcore.config.schema import OptimizerConfig
 from igrpo_mcore.policy.model import PolicyModel
 
 
-def wrap_data_parallel(chunks: list[PolicyModel]) -> list[DistributedDataParallel]:
-    """Wrap each chunk in Megatron's DDP; gradients are reduce-scattered in fp32."""
-    config = DistributedDataParallelConfig(use_distributed_optimizer=True, grad_reduce_in_fp32=True)
+def wrap_data_parallel(
+    chunks: list[PolicyModel], *, distributed_optimizer: bool = True
+) -> list[DistributedDataParallel]:
+    """Wrap each chunk in Megatron's DDP; gradients are reduce-scattered in fp32, without a distributed
+    optimizer all-reduced."""
+    config = DistributedDataParallelConfig(
+        use_distributed_optimizer=distributed_optimizer, grad_reduce_in_fp32=True
+    )
     # only the first virtual chunk's buckets are ordered for overlap; without overlap all are alike
     return [
         DistributedDataParallel(chunk.config, config, chunk, disable_bucketing=i > 0)

@@ -30,7 +30,8 @@ class PaddedView:
             cu_seqlens = torch.cat([cu_seqlens, cu_seqlens.new_tensor([total])])
         lengths = cu_seqlens.diff()
         self.sequences, self.longest = lengths.numel(), int(lengths.max())
-        segment = torch.repeat_interleave(torch.arange(self.sequences, device=cu_seqlens.device), lengths)
+        numbers = torch.arange(self.sequences, device=cu_seqlens.device)
+        segment = torch.repeat_interleave(numbers, lengths, output_size=total)
         offset = torch.arange(total, device=cu_seqlens.device) - cu_seqlens[segment]
         self._index = segment * self.longest + offset
 
@@ -185,6 +186,24 @@ def split_by_tokens(lengths: list[int], parts: int, first: list[bool] | None = N
         totals[part] += lengths[index]
         dealt[part].append(index)
     return [sorted(part) for part in dealt]
+
+
+def deal(
+    sequences: list[TrainingSequence], ranks: int, budget: int, wanted: list[bool] | None, multiple: int
+) -> list[list[list[int]]]:
+    """Micro-batches of each data-parallel rank, equally many on all: at least one, and a multiple of
+    ``multiple``; those that fall short get empty ones.
+
+    ``wanted`` leaves sequences out. It has no say in which rank a sequence falls to: a rank's log-probs
+    are those of the sequences that it updates on.
+    """
+    lengths = [len(s) for s in sequences]
+    dealt = split_by_tokens(lengths, ranks, first=[s.advantage != 0 for s in sequences])
+    parts = [
+        micro_batches(lengths, [i for i in part if wanted is None or wanted[i]], budget) for part in dealt
+    ]
+    count = -(-max(1, *map(len, parts)) // multiple) * multiple
+    return [part + [[] for _ in range(count - len(part))] for part in parts]
 
 
 def micro_batches(lengths: list[int], indices: list[int], budget: int) -> list[list[int]]:

@@ -1,6 +1,8 @@
 """The parity gate: the trainer's log-probs of sampled tokens against the sampler's own."""
 
+import itertools
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -32,11 +34,36 @@ class Parity:
         return self.mean_abs_diff <= limits.mean and self.quantile_abs_diff <= limits.quantile
 
 
+def sample(
+    batches: Sequence[list[TrainingSequence]], count: int | None, seed: int, step: int
+) -> list[list[TrainingSequence]]:
+    """``count`` sequences of each batch in their order, the same on every rank; none, or as many, are all.
+
+    One is drawn of each of ``count`` nearly equal parts, so that every engine's prompts are among them. What
+    was sampled under another prompt is not compared and not drawn.
+    """
+    rng = random.Random(f"{seed} {step}")
+
+    def of(batch: list[TrainingSequence]) -> list[TrainingSequence]:
+        batch = [sequence for sequence in batch if sequence.sampled_here]
+        if count is None or count >= len(batch):
+            return batch
+        ends = [part * len(batch) // count for part in range(count + 1)]
+        return [batch[rng.randrange(a, b)] for a, b in itertools.pairwise(ends)]
+
+    return [of(batch) for batch in batches]
+
+
 def compare(batches: Sequence[Sequence[TrainingSequence]], logprobs: Sequence[dict[int, Tensor]]) -> Parity:
-    """Compare the trainer's log-probs (this rank's share of each batch) with the sampler's; a collective."""
+    """Compare the trainer's log-probs (this rank's share of each batch) with the sampler's; a collective.
+
+    A sequence that was sampled under another prompt has nothing to agree with and is left out.
+    """
     diffs, first, worst, token = [torch.zeros(0, dtype=torch.float64)], 0.0, 0.0, 0
     for batch, found in zip(batches, logprobs, strict=True):
         for index, ours in found.items():
+            if not batch[index].sampled_here:
+                continue
             sampled = torch.tensor(batch[index].logprobs, dtype=torch.float64)
             diff = (ours.double().cpu() - sampled).abs()
             diff = torch.where(diff.isnan(), torch.inf, diff)

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from igrpo_kernels import Objective, policy_loss, token_logprobs
+from igrpo_kernels import Objective
 from megatron.core import parallel_state as mpu
+from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from igrpo_mcore import device
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.objective.correction import ImportanceInUpdate
 from igrpo_mcore.policy.checkpoint import (
     load_model_state,
     room_to_gather,
@@ -23,36 +23,19 @@ from igrpo_mcore.policy.checkpoint import (
     sharding_metadata,
 )
 from igrpo_mcore.policy.flops import update_flops
+from igrpo_mcore.policy.head import PolicyHead
 from igrpo_mcore.policy.layer_spec import has_transformer_engine
+from igrpo_mcore.policy.lora import Adapters
+from igrpo_mcore.policy.lora_optimizer import LoRAOptimizer
 from igrpo_mcore.policy.model import build_model
 from igrpo_mcore.policy.offload import OptimizerOffload
 from igrpo_mcore.policy.optimizer import build_optimizer, build_schedule, wrap_data_parallel
-from igrpo_mcore.policy.packing import PackedRow, micro_batches, pack, split_by_tokens
+from igrpo_mcore.policy.packing import PackedRow, deal, pack
+from igrpo_mcore.policy.update_stats import COUNTS, UpdateStats, importance_totals, update_totals
 from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import TrainingSequence
-
-MEAN_METRICS = ("clip_fraction_low", "clip_fraction_high", "kl", "neg_log_ratio", "entropy")
-COUNTS = ("row_tokens", "row_pairs", "head_rows")
-"""What an update computed: tokens of its rows, the tokens that they saw (``PackedRow``), rows that left
-the LM head."""
-
-
-@dataclass(frozen=True)
-class UpdateStats:
-    """One optimizer update.
-
-    ``tokens`` are of the sequences that carry a gradient, ``batch_tokens`` of all; ``metrics`` are means
-    over the response tokens of the former (0 where there are none). ``flops`` are of all ranks.
-    """
-
-    loss: float
-    grad_norm: float
-    lr: float
-    tokens: int
-    batch_tokens: int
-    head_rows: int
-    flops: int
-    metrics: dict[str, float]
+from igrpo_mcore.weights.local import locate_shards
+from igrpo_mcore.weights.table import Table
 
 
 def carries_gradient(sequence: TrainingSequence, objective: Objective) -> bool:
@@ -68,8 +51,11 @@ class Policy:
     packed micro-batches, and the last pipeline stage holds the results.
     """
 
-    def __init__(self, config: Config, architecture: Architecture, updates: int) -> None:
-        """``updates`` is the number of optimizer steps that the learning-rate schedule spans."""
+    def __init__(
+        self, config: Config, architecture: Architecture, updates: int, table: Table | None = None
+    ) -> None:
+        """``updates`` is the number of optimizer steps that the learning-rate schedule spans. ``lora.rank``
+        asks for the model's weight table."""
         self._options = config
         self.architecture = architecture
         self.device = device.current_device()
@@ -78,17 +64,29 @@ class Policy:
             self.chunks = build_model(architecture, config.parallel, config.model, longest)
             for chunk in self.chunks:
                 chunk.to(self.device)
-            self._ddp = wrap_data_parallel(self.chunks)
-            self._optimizer = build_optimizer(self._ddp, config.optimizer)
+            self._ddp = wrap_data_parallel(self.chunks, distributed_optimizer=not config.lora.rank)
+            self._optimizer: MegatronOptimizer | LoRAOptimizer
+            if config.lora.rank:
+                assert table is not None
+                shards = locate_shards(self.chunks, table)
+                adapters = Adapters(shards, self.chunks, config.lora, config.train.seed)
+                self._optimizer = LoRAOptimizer(adapters, self._ddp, config.optimizer)
+            else:
+                self._optimizer = build_optimizer(self._ddp, config.optimizer)
         # exact for attention; a Mamba state runs through prompt and completion in one go
         self._shares_prompts = architecture.mamba is None and not has_transformer_engine()
         self.dtype = self.chunks[0].config.params_dtype
         self._offload = OptimizerOffload(self._optimizer, self._ddp)
         self._schedule = build_schedule(self._optimizer, config.optimizer, updates)
         self.updates = 0
-        self._tp_group = mpu.get_tensor_model_parallel_group()
+        self._skipped_in_a_row = 0
         self._dp_group = mpu.get_data_parallel_group()
-        self._last_stage = mpu.is_pipeline_last_stage(ignore_virtual=True)
+        self._head = PolicyHead(
+            self.chunks[-1],
+            architecture.vocab_size,
+            config.rollout.temperature,
+            mpu.get_tensor_model_parallel_group(),
+        )
 
     def weights_loaded(self) -> None:
         """Call after the parameters were filled: the optimizer's fp32 main copies follow them."""
@@ -148,14 +146,9 @@ class Policy:
             beat()
             row = next(rows)
 
-            def collect(logits_RV: Tensor, non_loss_data: bool = True):
-                logprob_R, _ = token_logprobs(
-                    logits_RV,
-                    row.target_R,
-                    temperature=self._options.rollout.temperature,
-                    **self._vocabulary(),
-                )
-                for member, part in zip(row.members, logprob_R.float().split(row.lengths), strict=True):
+            def collect(given: Tensor, non_loss_data: bool = True):
+                logprob_R = self._head.logprobs(given, row.target_R)
+                for member, part in zip(row.members, logprob_R.split(row.lengths), strict=True):
                     found[member] = part.clone()
 
             return model(row), collect
@@ -172,20 +165,24 @@ class Policy:
         objective: Objective,
         old_logprobs: dict[int, Tensor] | None = None,
         ref_logprobs: dict[int, Tensor] | None = None,
-        importance: dict[int, Tensor] | None = None,
+        importance: dict[int, Tensor] | ImportanceInUpdate | None = None,
     ) -> UpdateStats:
         """One optimizer step on Σ weight · objective over the tokens of all sequences.
 
         ``old_logprobs`` ``None`` means on-policy: the ratio is 1, with its gradient. ``ref_logprobs``
         are what the metric ``kl`` is taken to, and the KL of the objective. ``importance`` weighs each
         token's objective. All three are fp32 [tokens of the completion] by index in ``sequences``.
+        ``ImportanceInUpdate`` makes that weight of this update's own log-probs.
 
         Sequences without a gradient (``carries_gradient``) are left out of forward and backward, which
         changes neither loss nor gradient. Where that is all of them the step is taken with a gradient
         of 0: moments decay, and the schedule and ``updates`` go on.
 
+        Where the loss or the gradient norm is not finite no step is taken: weights, optimizer, schedule and
+        ``updates`` are as before the call.
+
         Raises:
-            UserError: the gradient norm is not finite; weights and optimizer are as before the call.
+            UserError: that happened more than ``train.max_skipped_updates`` times in a row.
         """
         loss, metrics = self.accumulate_gradient(sequences, objective, old_logprobs, ref_logprobs, importance)
         tokens, pairs, head_rows = (int(metrics.pop(name)) for name in COUNTS)
@@ -193,14 +190,14 @@ class Policy:
             # Megatron steps on a NaN norm, so it is looked at first; preparing twice changes nothing
             self._optimizer.prepare_grads()
             grad_norm = float(self._optimizer.get_grad_norm())
-            if not math.isfinite(grad_norm):
-                raise UserError(
-                    f"the gradient norm is {grad_norm}, so no step was taken and the run ends here; lower "
-                    "optimizer.lr, or look for infinite or extreme values in what the rewards return"
-                )
-            self.updates += 1
-            self._schedule.step(1)
-            self._optimizer.step()
+            skipped = not (math.isfinite(loss) and math.isfinite(grad_norm))
+            if skipped:
+                self._count_skipped(loss, grad_norm)
+            else:
+                self._skipped_in_a_row = 0
+                self.updates += 1
+                self._schedule.step(1)
+                self._optimizer.step()
         return UpdateStats(
             loss=loss,
             grad_norm=grad_norm,
@@ -210,7 +207,20 @@ class Policy:
             head_rows=head_rows,
             flops=update_flops(self.architecture, tokens, pairs, head_rows),
             metrics=metrics,
+            importance=importance_totals(importance, self.device),
+            skipped=skipped,
         )
+
+    def _count_skipped(self, loss: float, grad_norm: float) -> None:
+        self._skipped_in_a_row += 1
+        allowed = self._options.train.max_skipped_updates
+        if self._skipped_in_a_row > allowed:
+            again = f" in {self._skipped_in_a_row} updates in a row" if allowed else ""
+            raise UserError(
+                f"the gradient norm is {grad_norm} and the loss {loss}{again}, so no step was taken and the "
+                "run ends here; lower optimizer.lr, look for infinite or extreme values in what the rewards "
+                "return, or let such updates pass with train.max_skipped_updates"
+            )
 
     def accumulate_gradient(
         self,
@@ -218,7 +228,7 @@ class Policy:
         objective: Objective,
         old_logprobs: dict[int, Tensor] | None = None,
         ref_logprobs: dict[int, Tensor] | None = None,
-        importance: dict[int, Tensor] | None = None,
+        importance: dict[int, Tensor] | ImportanceInUpdate | None = None,
     ) -> tuple[float, dict[str, float]]:
         """Forward and backward of ``update`` without its step: gradients stay in ``main_grad``.
 
@@ -238,20 +248,24 @@ class Policy:
             row = next(rows)
             members = [sequences[member] for member in row.members]
 
-            def loss(logits_RV: Tensor):
-                result = policy_loss(
-                    logits_RV,
+            def loss(given: Tensor):
+                importance_R = (
+                    importance.weights(self._head.logprobs(given, row.target_R), members)
+                    if isinstance(importance, ImportanceInUpdate)
+                    else self._gather(importance, row)
+                )
+                result = self._head.loss(
+                    given,
                     row.target_R,
+                    objective,
                     old_logprob_T=self._gather(old_logprobs, row),
                     advantage_T=self._spread([m.advantage for m in members], row),
                     weight_T=self._spread([m.weight for m in members], row),
-                    objective=objective,
                     ref_logprob_T=self._gather(ref_logprobs, row),
-                    importance_T=self._gather(importance, row),
+                    importance_T=importance_R,
                     sequence_id_T=row.sequence_R,
-                    **self._vocabulary(),
                 )
-                counts = dict(zip(COUNTS, (row.tokens, row.pairs, logits_RV.shape[0]), strict=True))
+                counts = dict(zip(COUNTS, (row.tokens, row.pairs, given.shape[0]), strict=True))
                 collected.append({"loss": result.loss.detach(), **counts, **result.metrics})
                 return result.loss * scale, {}
 
@@ -259,29 +273,16 @@ class Policy:
 
         with device.megatron_on_cpu():
             self._run(step, sequences, share, forward_only=False)
-        return self._reduce(collected)
+        return update_totals(collected, self.device)
 
     # ---- plumbing -----------------------------------------------------------------------------
 
     def _share(self, sequences: list[TrainingSequence], wanted: list[bool] | None = None) -> list[list[int]]:
-        """Micro-batches of this rank, equally many (at least one) on every rank: short ones get empty rows.
-
-        ``wanted`` leaves sequences out. It has no say in which rank a sequence falls to: a rank's
-        log-probs are those of the sequences that it updates on.
-        """
-        lengths = [len(s) for s in sequences]
-        budget = self._options.train.micro_batch_tokens
-        dealt = split_by_tokens(lengths, self._dp_group.size(), first=[s.advantage != 0 for s in sequences])
-        parts = [
-            micro_batches(lengths, [i for i in part if wanted is None or wanted[i]], budget) for part in dealt
-        ]
-        count = max(1, *map(len, parts))
+        """This rank's micro-batches."""
         # the interleaved schedule asks for a multiple of the pipeline size
-        pp = mpu.get_pipeline_model_parallel_world_size()
-        if len(self.chunks) > 1:
-            count = -(-count // pp) * pp
-        mine = parts[self._dp_group.rank()]
-        return mine + [[] for _ in range(count - len(mine))]
+        multiple = mpu.get_pipeline_model_parallel_world_size() if len(self.chunks) > 1 else 1
+        budget = self._options.train.micro_batch_tokens
+        return deal(sequences, self._dp_group.size(), budget, wanted, multiple)[self._dp_group.rank()]
 
     def _run(
         self, step, sequences: list[TrainingSequence], share: list[list[int]], forward_only: bool
@@ -301,15 +302,6 @@ class Policy:
             collect_non_loss_data=forward_only,
         )
 
-    def _vocabulary(self) -> dict[str, Any]:
-        """What the loss kernels need to know of this rank's columns."""
-        rank, size = self._tp_group.rank(), self._tp_group.size()
-        return {
-            "vocab_start": rank * (self.chunks[-1].vocab_size // size),
-            "valid_vocab": self.architecture.vocab_size,
-            "tp_group": self._tp_group if size > 1 else None,
-        }
-
     def _spread(self, values: list[float], row: PackedRow) -> Tensor:
         """Per-sequence values to the row's response tokens, fp32 [R]."""
         return torch.tensor(values, dtype=torch.float32, device=self.device)[row.sequence_R]
@@ -319,24 +311,3 @@ class Policy:
         if logprobs is None:
             return None
         return torch.cat([logprobs[member] for member in row.members] or [row.rows_R.new_zeros(0).float()])
-
-    def _reduce(self, collected: list[dict[str, Any]]) -> tuple[float, dict[str, float]]:
-        """Token-weighted means over micro-batches and data-parallel ranks, from the last stage to all."""
-        names = (*MEAN_METRICS, "tokens", "loss")
-        total = torch.zeros(len(names) + len(COUNTS), dtype=torch.float64)
-        if collected:  # to the host in one copy
-            entries = torch.stack([torch.stack([e[n].double() for n in names]) for e in collected]).cpu()
-            for entry, counts in zip(entries, collected, strict=True):
-                means, tokens = entry[: len(MEAN_METRICS)], entry[-2]
-                means.copy_(tokens * means if tokens else torch.zeros_like(means))
-                total += torch.cat([entry, torch.tensor([float(counts[name]) for name in COUNTS]).double()])
-        sums = total.to(self.device)
-        if self._last_stage:
-            dist.all_reduce(sums, group=self._dp_group)
-        if mpu.get_pipeline_model_parallel_world_size() > 1:
-            dist.broadcast(
-                sums, mpu.get_pipeline_model_parallel_last_rank(), mpu.get_pipeline_model_parallel_group()
-            )
-        found = dict(zip((*names, *COUNTS), sums.tolist(), strict=True))
-        averages = {name: found[name] / max(found["tokens"], 1.0) for name in MEAN_METRICS}
-        return found["loss"], averages | {name: found[name] for name in COUNTS}

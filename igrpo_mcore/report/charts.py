@@ -46,7 +46,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart; ``share`` fixes the axis to 0…1, ``log`` makes it logarithmic, ``limit`` is a line."""
+    """One chart; ``share`` fixes the axis to 0…1, ``log`` makes it logarithmic, ``limit`` is a line. It is
+    drawn only where the metric ``needs``, if any, was measured."""
 
     title: str
     curves: tuple[Curve, ...]
@@ -54,6 +55,7 @@ class Panel:
     share: bool = False
     log: bool = False
     limit: float | None = None
+    needs: str | None = None
 
 
 def panels(parity_limit: float | None) -> list[Panel]:
@@ -111,7 +113,20 @@ def panels(parity_limit: float | None) -> list[Panel]:
             share=True,
         ),
         Panel("Gain over the chosen draft", (Curve("refinements/gain_over_draft", "reward"),)),
-        Panel("Groups with a gradient", (Curve("groups/with_gradient", "groups"),)),
+        Panel(
+            "Drafts ended early, and what the whole prompts say",
+            (
+                Curve("drafts/censored_share", "drafts ended early", NEUTRAL),
+                Curve("drafts/accuracy", "accuracy of the others", WARN),
+                Curve("drafts/whole_accuracy", "accuracy, whole prompts", DRAFTS),
+            ),
+            share=True,
+            needs="drafts/censored_share",
+        ),
+        Panel(
+            "Groups with a gradient",
+            (Curve("groups/with_gradient", "groups"), Curve("groups/refilled", "refilled", NEUTRAL)),
+        ),
         Panel(
             "Zero-std groups",
             (Curve("groups/zero_std_share", "share without a gradient"),),
@@ -184,9 +199,9 @@ def panels(parity_limit: float | None) -> list[Panel]:
 def draw(panel: Panel, records: Sequence[Record]) -> str | None:
     """The panel as an ``<svg>`` element; None where none of its metrics was ever measured."""
     curves = [curve for curve in panel.curves if values_of(records, curve.name)]
-    if not curves:
+    if not curves or (panel.needs and not values_of(records, panel.needs)):
         return None
-    figure, axes = _figure()
+    figure, axes = blank()
     for curve in curves:
         _draw_curve(axes, curve, records)
     if panel.log:
@@ -198,7 +213,7 @@ def draw(panel: Panel, records: Sequence[Record]) -> str | None:
         axes.axhline(panel.limit, color=WARN, linewidth=1, linestyle=(0, (4, 3)), label="limit")
     if len(curves) > 1 or panel.limit is not None:
         axes.legend(loc="best", frameon=False, fontsize=8, labelcolor=INK)
-    return _svg(figure, axes, panel.unit)
+    return as_svg(figure, axes, panel.unit)
 
 
 def draw_phases(records: Sequence[Record]) -> str | None:
@@ -207,7 +222,7 @@ def draw_phases(records: Sequence[Record]) -> str | None:
     phases = [phase for phase in every if any(values_of(records, f"time/{phase}_s"))]
     if not phases:
         return None
-    figure, axes = _figure(width=11.2)
+    figure, axes = blank(width=11.2)
     steps = [record["step"] or 0 for record in records]
     seconds = [[record.get(f"time/{phase}_s") or 0.0 for record in records] for phase in phases]
     labels = [phase.replace("_", " ") for phase in phases]
@@ -222,7 +237,7 @@ def draw_phases(records: Sequence[Record]) -> str | None:
     axes.legend(
         loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, labelcolor=INK, reverse=True
     )
-    return _svg(figure, axes, "s")
+    return as_svg(figure, axes, "s")
 
 
 def _draw_curve(axes: Axes, curve: Curve, records: Sequence[Record]) -> None:
@@ -255,7 +270,8 @@ def running_mean(values: Sequence[float], radius: int) -> list[float]:
     return means
 
 
-def _figure(width: float = 5.4, height: float = 2.7) -> tuple[Figure, Axes]:
+def blank(width: float = 5.4, height: float = 2.7) -> tuple[Figure, Axes]:
+    """An empty chart in the page's style, sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -267,7 +283,8 @@ def _figure(width: float = 5.4, height: float = 2.7) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure, axes: Axes, unit: str) -> str:
+def as_svg(figure: Figure, axes: Axes, unit: str) -> str:
+    """The chart over steps as an ``<svg>`` element that scales with the page."""
     axes.set_xlabel("step", fontsize=8, color=INK)
     axes.set_ylabel(unit, fontsize=8, color=INK)
     buffer = io.StringIO()

@@ -10,6 +10,9 @@ from igrpo_mcore.rewards.accuracy import FinalAnswer, final_answer_of, same_as_w
 from igrpo_mcore.rewards.options import RewardOptions
 from igrpo_mcore.types import PromptRollout, Score, StageGroup
 
+ABOUT_SHAPE = ("format", "overlong")
+"""Rewards that do not say whether a completion is right."""
+
 
 def stage_names(rollouts: Sequence[PromptRollout]) -> tuple[str, ...]:
     """A step's stages by the names of its metrics; a single stage counts as drafts and as refinements."""
@@ -23,7 +26,9 @@ def draft_metrics(rollouts: Sequence[PromptRollout], options: RewardOptions) -> 
 
     Means are over prompts for drafts and over all refinements for refinements; "right" is ``is_right``.
     An answer repeats its draft's where ``options`` read the same number or the same text out of both; one
-    without an answer repeats nothing. All are None under plain GRPO, and a mean over nothing is None.
+    without an answer repeats nothing. A draft of another problem (``rollout.selection=mismatched``) is right
+    where it is so for its own; gains over it are None. All are None under plain GRPO, and a mean over nothing
+    is None.
 
     ``drafts/best_of_n_expected`` is 1 - (1 - V)^N (arXiv 2602.09000, proposition 3.1) with V a prompt's
     own share of right drafts, averaged over prompts. It lies below what the proposition means (at N = 4
@@ -42,7 +47,8 @@ def draft_metrics(rollouts: Sequence[PromptRollout], options: RewardOptions) -> 
 
 def _pair(before: str, after: str, prompts: Sequence["_Refined"]) -> dict[str, float | None]:
     pairs = [(p, score, text) for p in prompts for score, text in p.refinements]
-    gains = [score.total - p.chosen.total for p, score, _ in pairs]
+    # rewards of two problems are not compared
+    gains = [score.total - p.chosen.total for p, score, _ in pairs if p.own]
 
     def accuracy_given(right: bool) -> float | None:
         return _mean([is_right(score) for p, score, _ in pairs if is_right(p.chosen) == right])
@@ -68,35 +74,37 @@ def _pair(before: str, after: str, prompts: Sequence["_Refined"]) -> dict[str, f
 
 
 def is_right(score: Score) -> bool:
-    """Accuracy of at least 1; without that reward, at least 1 in every reward but the format's."""
+    """Accuracy of at least 1; without that reward, at least 1 in every reward but those of the shape."""
     parts = score.parts
     if "accuracy" in parts:
         return parts["accuracy"] >= 1
-    judged = [value for name, value in parts.items() if name != "format"]
+    judged = [value for name, value in parts.items() if name not in ABOUT_SHAPE]
     return bool(judged) and min(judged) >= 1
 
 
 @dataclass(frozen=True)
 class _Refined:
-    """One prompt: its chosen draft's score, text and answer, which drafts were right, and the refinements."""
+    """One prompt: score, text and answer of the draft that it was given, whether that was its own problem's,
+    which drafts were right, and the refinements."""
 
     options: RewardOptions
     chosen: Score
     text: str
+    own: bool
     answer: FinalAnswer | None
     right_drafts: list[bool]
     refinements: list[tuple[Score, str]]
 
     @classmethod
     def of(cls, drafts: StageGroup, refined: StageGroup, options: RewardOptions) -> "_Refined":
-        assert drafts.chosen is not None
-        text = drafts.group.completions[drafts.chosen].text
+        draft, score = drafts.given
         texts = [completion.text for completion in refined.group.completions]
         return cls(
             options,
-            drafts.group.scores[drafts.chosen],
-            text,
-            final_answer_of(text, options),
+            score,
+            draft.text,
+            drafts.foreign is None,
+            final_answer_of(draft.text, options),
             [is_right(score) for score in drafts.group.scores],
             list(zip(refined.group.scores, texts, strict=True)),
         )

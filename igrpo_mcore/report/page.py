@@ -26,7 +26,7 @@ from igrpo_mcore.report.summary import Change, summarize
 from igrpo_mcore.run.folder import CONFIG_FILE, VERSIONS_FILE
 
 PAGE_FILE = "report.html"
-TEMPLATE = Path(__file__).with_name("page.html.jinja")
+TEMPLATE = "page.html.jinja"
 FIRST_SAMPLES, LAST_SAMPLES = 2, 4
 MAX_TEXT = 6000
 """Characters of a prompt or completion that the page shows; samples.jsonl has all of them."""
@@ -47,19 +47,33 @@ def write_report(run_dir: Path) -> Path:
     """
     if not run_dir.is_dir():
         raise UserError(f"There is no run folder {run_dir}: give the folder that holds metrics.jsonl.")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    page = run_dir / PAGE_FILE
+    write_page(page, TEMPLATE, _content(run_dir))
+    return page
+
+
+def write_page(page: Path, template: str, content: Mapping[str, Any], *folders: Path) -> None:
+    """Render a template of this folder, or of ``folders``, whole or not at all.
+
+    Raises:
+        UserError: the page cannot be written.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
     environment.filters["change"] = _change
     environment.filters["number"] = number
     environment.filters["cut"] = _cut
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    page = run_dir / PAGE_FILE
     try:
-        drawn = page.with_name(f".{PAGE_FILE}.{os.getpid()}")
-        drawn.write_text(template.render(_content(run_dir)), encoding="utf-8")
+        drawn = page.with_name(f".{page.name}.{os.getpid()}")
+        text = environment.get_template(template).render(content)
+        drawn.write_text(text, encoding="utf-8", errors="replace")
         drawn.replace(page)  # whole or not at all: a reader may have it open while the run goes on
     except OSError as error:
         raise cannot_write(page, error) from error
-    return page
 
 
 def _content(run_dir: Path) -> dict[str, Any]:

@@ -25,9 +25,11 @@ class JsonLines:
             if path.exists():
                 kept = [record for record in read_records(path) if record["step"] < first_step]
                 rewritten = path.with_name(path.name + ".new")
-                rewritten.write_text("".join(_line(record) for record in kept), encoding="utf-8")
+                lines = "".join(_line(record) for record in kept)
+                rewritten.write_text(lines, encoding="utf-8", errors="backslashreplace")
                 rewritten.replace(path)  # whole or not at all
-            self._file = path.open("a", encoding="utf-8")
+            # a lone surrogate, which a problem's text may hold, becomes JSON's own \\uXXXX
+            self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise cannot_write(path, error) from error
 

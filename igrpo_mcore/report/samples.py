@@ -51,6 +51,7 @@ class SamplesWriter:
                     "completions": _completions(stage.group),
                     "chosen": stage.chosen,
                     "overflowed": stage.overflowed,
+                    **({"foreign_draft": stage.foreign[0].text} if stage.foreign else {}),
                 }
                 for stage in rollout.stages
             ],

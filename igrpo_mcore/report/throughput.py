@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from igrpo_mcore.config.schema import DType
 from igrpo_mcore.planning.gpus import gpu_of_device
-from igrpo_mcore.policy.policy import UpdateStats
+from igrpo_mcore.policy.update_stats import UpdateStats
 
 
 def throughput(

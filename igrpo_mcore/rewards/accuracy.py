@@ -67,6 +67,11 @@ def same_as_written(a: FinalAnswer | None, b: FinalAnswer | None) -> bool:
     return bool(numbers[0] & numbers[1] or set(a.spoken) & set(b.spoken))
 
 
+def reads_as_value(answer: str) -> bool:
+    """Whether a reference holds a final value; otherwise it is its own measure, by its words or signs."""
+    return bool(_reference(answer).readings)
+
+
 def _same(a: FinalAnswer, b: FinalAnswer) -> bool:
     if a.readings and b.readings:
         return any(equal_values(x, y) and equal_values(y, x) for x in a.readings for y in b.readings)

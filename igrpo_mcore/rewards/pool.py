@@ -1,77 +1,29 @@
-"""Score completions in worker processes: a reward that hangs, raises or dies costs its own score only."""
+"""Score completions away from the trainer: a reward that hangs, raises or dies costs its own score only."""
 
-import contextlib
+import itertools
 import logging
 import os
 import selectors
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections import deque
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 
-import igrpo_mcore
 from igrpo_mcore.config.schema import RewardConfig
-from igrpo_mcore.errors import UserError
-from igrpo_mcore.rewards.messages import Job, Loaded, Setup, Verdict, receive, send
+from igrpo_mcore.rewards.judge import Judge
+from igrpo_mcore.rewards.messages import Setup, Verdict
 from igrpo_mcore.rewards.options import RewardOptions, options_of
-from igrpo_mcore.rewards.registry import check_name
+from igrpo_mcore.rewards.registry import JUDGE, check_name
+from igrpo_mcore.rewards.workers import Workers
 from igrpo_mcore.run.progress import beat
 from igrpo_mcore.types import Completion, Problem, Score
 
 log = logging.getLogger(__name__)
 
-START_LIMIT_S = 120.0
-"""Seconds that importing the rewards may take; sympy from a cold network disk is slow."""
-MAX_FAILED_STARTS = 3
-"""Workers in a row that a pool may lose outside of a call before it stops replacing them."""
 MAX_LOGGED = 20
 """Distinct failure messages logged for one reward."""
-EXIT_GRACE_S = 0.5
 MOST_WORKERS = 4
 """Workers by default: each imports the rewards anew (sympy for the accuracy)."""
-
-
-class _Worker:
-    """One process and what it is doing; ``deadline`` bounds its next answer."""
-
-    def __init__(self, setup: Setup) -> None:
-        self.connection, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "igrpo_mcore.rewards.worker", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=_environment(),
-                start_new_session=True,  # so that what a reward started itself ends with it
-            )
-        self.loaded = False
-        self.job: int | None = None
-        self.reward = 0
-        self.deadline = time.monotonic() + START_LIMIT_S
-        self.connection.settimeout(START_LIMIT_S)
-        with contextlib.suppress(OSError):  # one that is dead already shows when its answer is read
-            send(self.connection, setup)
-
-    def kill(self) -> None:
-        self.connection.close()
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> None:
-        """End at leisure: the worker exits when its socket closes."""
-        self.connection.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(EXIT_GRACE_S)
-        self.kill()
 
 
 def default_workers() -> int:
@@ -84,30 +36,38 @@ def default_workers() -> int:
 class RewardPool:
     """``config.workers`` processes that score completions by the rewards of ``config.weights``.
 
-    The processes import neither torch nor the trainer. ``score`` never raises for what a reward does
-    and never waits longer than ``config.time_limit_s`` for one call. Use it as a context manager or
-    call ``close``; a pool whose owner was killed leaves no process behind either. Without a number
-    given it has ``default_workers`` processes. ``options`` of the registered rewards: none takes those of
-    ``config``.
+    ``score`` waits for all its scores. ``submit`` hands over one completion and ``poll`` or ``wait`` give
+    the scores that are there since, in the order in which they were finished; a score itself does not
+    depend on that order or on which worker computed it. ``poll`` must be called often while anything is
+    ``pending`` (each decoding step is often enough): workers get their next job there.
 
-    Raises ``UserError`` for a reward that does not exist or cannot be imported.
+    The processes import neither torch nor the trainer. Nothing here raises for what a reward does, and no
+    call takes longer than ``config.time_limit_s``. Use it as a context manager or call ``close``; a pool
+    whose owner was killed leaves no process behind either. Without a number given it has
+    ``default_workers`` processes. ``options`` of the registered rewards: none takes those of ``config``.
+
+    Not for several threads. Raises ``UserError`` for a reward that does not exist or cannot be imported.
     """
 
     def __init__(self, config: RewardConfig, options: RewardOptions | None = None) -> None:
         self._weights = dict(config.weights)
-        self._time_limit_s = config.time_limit_s
         for name in self._weights:
             check_name(name)
-        self._setup = Setup(tuple(self._weights), options or options_of(config), config.time_limit_s)
+        self._numbers = itertools.count()
+        self._open: dict[int, _Job] = {}
+        self._finished: list[tuple[Hashable, Score]] = []
         self._logged: set[tuple[str, str]] = set()
-        self._failed_starts = 0
         self._selector = selectors.DefaultSelector()
-        self._workers: list[_Worker] = []
-        for _ in range(config.workers or default_workers()):
-            self._start_worker()
+        self._judge: Judge | None = None
+        self._workers: Workers | None = None
+        local = tuple(name for name in self._weights if name != JUDGE)
         try:
-            for worker in self._workers:
-                self._await_first_start(worker)
+            if local:
+                setup = Setup(local, options or options_of(config), config.time_limit_s, config.limits)
+                self._workers = Workers(setup, config.workers or default_workers(), self._selector)
+            if JUDGE in self._weights:
+                self._judge = Judge(config.judge)
+                self._selector.register(self._judge.connection, selectors.EVENT_READ)
         except BaseException:
             self.close()
             raise
@@ -122,122 +82,99 @@ class RewardPool:
 
     def close(self) -> None:
         """End every worker; the pool cannot be used afterwards. Harmless when called twice."""
-        for worker in self._workers:
-            worker.stop()
-        self._workers = []
+        if self._workers:
+            self._workers.close()
+        if self._judge:
+            self._judge.close()
         self._selector.close()
 
     def score(self, problems: Sequence[Problem], completions: Sequence[Completion]) -> list[Score]:
-        """The score of each completion (to the problem at the same place), in order."""
-        run = _Run(list(zip(problems, completions, strict=True)), len(self._weights))
-        while run.open_jobs:
-            for worker in list(self._workers):
-                self._give(worker, run)
-            if not self._workers:
-                run.fail_rest("no reward worker could be started again")
-                break
-            now = time.monotonic()
-            wait = min(worker.deadline for worker in self._workers if self._busy(worker)) - now
-            for key, _ in self._selector.select(max(0.0, wait)):
-                if key.data in self._workers:
-                    self._answer(key.data, run)
-            now = time.monotonic()
-            for worker in [w for w in self._workers if self._busy(w) and w.deadline <= now]:
-                limit = self._time_limit_s if worker.loaded else START_LIMIT_S
-                self._lost(worker, run, f"no answer within {limit:g} s")
-        return [self._score(verdicts) for verdicts in run.verdicts]
+        """The score of each completion (to the problem at the same place), in order.
 
-    # Workers
+        What was submitted before goes on meanwhile; its scores wait for the next ``poll``.
+        """
+        pairs = list(zip(problems, completions, strict=True))
+        mine = {_OfScore(place): None for place in range(len(pairs))}
+        for key, (problem, completion) in zip(mine, pairs, strict=True):
+            self.submit(key, problem, completion)
+        scores: dict[Hashable, Score] = {}
+        others: list[tuple[Hashable, Score]] = []
+        while len(scores) < len(mine):
+            for finished, score in self.wait():
+                if finished in mine:
+                    scores[finished] = score
+                else:
+                    others.append((finished, score))
+        self._finished = others + self._finished
+        return [scores[key] for key in mine]
 
-    @staticmethod
-    def _busy(worker: _Worker) -> bool:
-        return worker.job is not None or not worker.loaded
+    def submit(self, key: Hashable, problem: Problem, completion: Completion) -> None:
+        """Begin to score one completion; its score comes back with ``key``, which the pool only hands on."""
+        job = next(self._numbers)
+        self._open[job] = _Job(key)
+        if self._judge:  # first: it is the slowest, and needs nothing of this machine
+            self._judge.submit(job, problem, completion)
+        if self._workers:
+            self._workers.submit(job, problem, completion)
+        if not self._weights:
+            self._finish(job)
 
-    def _start_worker(self) -> _Worker:
-        worker = _Worker(self._setup)
-        self._workers.append(worker)
-        self._selector.register(worker.connection, selectors.EVENT_READ, worker)
-        return worker
+    @property
+    def pending(self) -> int:
+        """Completions that were submitted and whose scores ``poll`` has not given yet."""
+        return len(self._open) + len(self._finished)
 
-    def _await_first_start(self, worker: _Worker) -> None:
-        try:
-            loaded: Loaded = receive(worker.connection, worker.deadline)
-        except (EOFError, OSError) as error:
-            raise UserError(
-                f"A reward worker ended while it imported {', '.join(self._weights)} (exit status "
-                f"{worker.process.poll()}); its message stands above, mend the reward's module."
-            ) from error
-        if loaded.error is not None:
-            raise UserError(loaded.error)
-        worker.loaded = True
+    def poll(self) -> list[tuple[Hashable, Score]]:
+        """The scores that are finished and were not given before; does not wait."""
+        return self.wait(0.0)
 
-    def _give(self, worker: _Worker, run: "_Run") -> None:
-        """The next job to a worker that waits for one."""
-        if not worker.loaded or worker.job is not None or not run.waiting:
-            return
-        worker.job, worker.reward = run.waiting.popleft()
-        problem, completion = run.pairs[worker.job]
-        worker.deadline = time.monotonic() + self._time_limit_s
-        worker.connection.settimeout(self._time_limit_s)
-        try:
-            send(worker.connection, Job(problem, completion, worker.reward))
-        except OSError:  # it died while it had nothing to do, which is not this reward's fault
-            run.waiting.appendleft((worker.job, worker.reward))
-            worker.job = None
-            self._lost(worker, run, "it died while idle")
+    def wait(self, timeout: float | None = None) -> list[tuple[Hashable, Score]]:
+        """The same, waiting for the first one: at most ``timeout`` seconds, none as long as it takes.
 
-    def _answer(self, worker: _Worker, run: "_Run") -> None:
-        """Read what a worker said."""
-        try:
-            message = receive(worker.connection, worker.deadline)
-        except (EOFError, OSError):
-            self._lost(worker, run, "the reward ended its process")
-            return
-        if isinstance(message, Loaded):
-            if message.error is not None:
-                self._lost(worker, run, message.error)
-                return
-            worker.loaded = True
-        elif isinstance(message, Verdict) and worker.job is not None:
-            run.record(worker.job, worker.reward, message)
-            beat()
-            self._failed_starts = 0
-            worker.reward += 1
-            worker.deadline = time.monotonic() + self._time_limit_s
-            if worker.reward == len(self._weights):
-                worker.job = None
+        Empty where nothing is pending, or the time is over.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = 60.0 if end is None else end - time.monotonic()
+            if self._open:
+                self._advance(0.0 if self._finished else max(0.0, left))
+            if self._finished or not self._open or (end is not None and left <= 0):
+                finished, self._finished = self._finished, []
+                return finished
 
-    def _lost(self, worker: _Worker, run: "_Run", reason: str) -> None:
-        """End a worker, count the call it was at, put back the rest of its job, start another."""
-        self._selector.unregister(worker.connection)
-        self._workers.remove(worker)
-        worker.kill()
-        if worker.job is not None:
-            run.record(worker.job, worker.reward, Verdict(0.0, reason))
-            if worker.reward + 1 < len(self._weights):
-                run.waiting.appendleft((worker.job, worker.reward + 1))
+    def _advance(self, timeout: float) -> None:
+        """Take the verdicts that there are, waiting at most that long for something to happen."""
+        if self._workers:
+            for answer in self._workers.advance(timeout):
+                self._record(answer.job, answer.reward, answer.verdict)
         else:
-            self._failed_starts += 1
-            log.warning("a reward worker was lost outside of a call: %s", reason)
-        while self._failed_starts < MAX_FAILED_STARTS:
-            try:
-                self._start_worker()
-                break
-            except OSError as error:  # no process to be had, for example
-                self._failed_starts += 1
-                log.warning("a reward worker could not be started: %s", error)
+            self._selector.select(timeout)
+        if self._judge:
+            if self._judge.happened():
+                beat()  # also where a request has only failed and is tried again
+            for judged in self._judge.take():
+                self._open[judged.job].use = judged.use.metrics()
+                self._record(judged.job, JUDGE, judged.verdict)
 
-    # Scores
+    def _record(self, job: int, reward: str, verdict: Verdict) -> None:
+        verdicts = self._open[job].verdicts
+        verdicts[reward] = verdict
+        beat()
+        if len(verdicts) == len(self._weights):
+            self._finish(job)
 
-    def _score(self, verdicts: list[Verdict]) -> Score:
-        parts = {name: verdict.value for name, verdict in zip(self._weights, verdicts, strict=True)}
+    def _finish(self, job: int) -> None:
+        of_job = self._open.pop(job)
+        verdicts = of_job.verdicts
+        parts = {name: verdicts[name].value for name in self._weights}
         failures = []
-        for name, verdict in zip(self._weights, verdicts, strict=True):
-            if verdict.error is not None:
+        for name in self._weights:
+            error = verdicts[name].error
+            if error is not None:
                 failures.append(name)
-                self._log_once(name, verdict.error)
+                self._log_once(name, error)
         total = sum(self._weights[name] * value for name, value in parts.items())
-        return Score(total=total, parts=parts, failures=tuple(failures))
+        self._finished.append((of_job.key, Score(total, parts, tuple(failures), of_job.use)))
 
     def _log_once(self, name: str, message: str) -> None:
         logged = sum(known == name for known, _ in self._logged)
@@ -246,30 +183,17 @@ class RewardPool:
             log.warning("reward %s failed and counts as 0: %s (logged once)", name, message)
 
 
-class _Run:
-    """One call of ``score``: the completions, what is known of them, and what is still to do."""
+@dataclass
+class _Job:
+    """A completion that is being scored, and what is known of it."""
 
-    def __init__(self, pairs: list[tuple[Problem, Completion]], rewards: int) -> None:
-        self.pairs = pairs
-        self.rewards = rewards
-        self.verdicts: list[list[Verdict]] = [[] for _ in pairs]
-        self.open_jobs = len(pairs) if rewards else 0
-        self.waiting: deque[tuple[int, int]] = deque((job, 0) for job in range(self.open_jobs))
-
-    def record(self, job: int, reward: int, verdict: Verdict) -> None:
-        assert len(self.verdicts[job]) == reward, "verdicts of a job come in order"
-        self.verdicts[job].append(verdict)
-        if len(self.verdicts[job]) == self.rewards:
-            self.open_jobs -= 1
-
-    def fail_rest(self, reason: str) -> None:
-        for verdicts in self.verdicts:
-            verdicts.extend([Verdict(0.0, reason)] * (self.rewards - len(verdicts)))
-        self.open_jobs = 0
+    key: Hashable
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    use: dict[str, float] = field(default_factory=dict)
 
 
-def _environment() -> dict[str, str]:
-    """The parent's, with its module search path, so that a worker finds the user's modules too."""
-    package_root = str(Path(igrpo_mcore.__file__).parent.parent)
-    search_path = [*(os.path.abspath(entry) for entry in sys.path), package_root]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(search_path), "OMP_NUM_THREADS": "1"}
+class _OfScore:
+    """A key of one call of ``score``: equal to no other."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place

@@ -16,7 +16,12 @@ REGISTERED = {
     "accuracy": "igrpo_mcore.rewards.accuracy:accuracy_reward",
     "reasoning_gym": "igrpo_mcore.rewards.reasoning_gym:reasoning_gym_reward",
     "format": "igrpo_mcore.rewards.format:format_reward",
+    "overlong": "igrpo_mcore.rewards.overlong:overlong_reward",
 }
+JUDGE = "judge"
+"""Registered too, but no function: a server is asked, see ``igrpo_mcore.rewards.judge``."""
+_OUT_OF_MEMORY = ("failed to map segment", "annot allocate memory")
+"""What the loader and libraries say where a worker's address space is used up."""
 
 
 def check_name(name: str) -> None:
@@ -24,13 +29,15 @@ def check_name(name: str) -> None:
 
     Imports nothing, so a recipe can be checked before anything starts.
     """
-    if name in REGISTERED:
+    if name in REGISTERED or name == JUDGE:
         return
     module, colon, function = name.partition(":")
     if colon and all(part.isidentifier() for part in [*module.split("."), function]):
         return
-    near = get_close_matches(name, REGISTERED, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"registered are {', '.join(sorted(REGISTERED))}."
+    near = get_close_matches(name, [*REGISTERED, JUDGE], n=1, cutoff=0.4)
+    hint = (
+        f"did you mean {near[0]!r}?" if near else f"registered are {', '.join(sorted([*REGISTERED, JUDGE]))}."
+    )
     raise UserError(f"Unknown reward {name!r} in reward.weights; give a name or module:function – {hint}")
 
 
@@ -47,9 +54,11 @@ def load_reward(name: str, options: RewardOptions | None = None) -> Reward:
     try:
         module = importlib.import_module(module_name)
     except BaseException as error:  # a user's module may raise anything, SystemExit included
+        short = isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
+        mend = "raise reward.limits.memory_gib" if short else "put its folder on PYTHONPATH"
         raise UserError(
             f"Reward {name!r}: importing {module_name} failed ({type(error).__name__}: {error}); mend that "
-            "module, or put its folder on PYTHONPATH."
+            f"module, or {mend}."
         ) from error
     reward = getattr(module, function_name, None)
     if not callable(reward):

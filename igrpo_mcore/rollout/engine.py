@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from igrpo_mcore.types import Completion
+from igrpo_mcore.types import Completion, SampleKey
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,26 @@ class EngineMemory(StrEnum):
 class RolloutEngine(Protocol):
     """A sampler that lives in one or several ranks; all of its ranks make the same calls."""
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
-        """Sample ``sampling.num_samples`` completions after each prompt of token ids.
+    @property
+    def busy(self) -> bool:
+        """Whether a submitted sample has neither been returned nor aborted."""
+        ...
 
-        Deterministic by the prompt's own seed (one a prompt), whatever else is in the call, up to
-        the rounding of differently batched arithmetic. Every rank of the engine gets the same.
+    def submit(self, key: SampleKey, prompt: Sequence[int], sampling: Sampling, seed: int) -> None:
+        """Queue one completion after ``prompt`` (token ids); ``sampling.num_samples`` is not looked at.
+
+        What is drawn depends on prompt and seed alone, whatever else runs, up to the rounding of
+        differently batched arithmetic.
         """
+        ...
+
+    def step(self) -> list[tuple[SampleKey, Completion]]:
+        """One decoding step of everything that runs; the completions that it ended, the same and in the
+        same order on every rank of the engine."""
+        ...
+
+    def abort(self, keys: Sequence[SampleKey]) -> None:
+        """End samples that were submitted and not returned yet; they never will be."""
         ...
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
@@ -73,3 +85,19 @@ class RolloutEngine(Protocol):
     def close(self) -> None:
         """End the engine, and with it possibly the default process group: call it last."""
         ...
+
+
+def generate(
+    engine: RolloutEngine, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
+) -> list[list[Completion]]:
+    """``sampling.num_samples`` completions after each prompt, unscored; sample i is drawn with seed + i."""
+    keys = [
+        [SampleKey(0, "generate", i, j) for j in range(sampling.num_samples)] for i in range(len(prompts))
+    ]
+    for prompt, of_prompt, seed in zip(prompts, keys, seeds, strict=True):
+        for key in of_prompt:
+            engine.submit(key, prompt, sampling, seed + key.sample)
+    found: dict[SampleKey, Completion] = {}
+    while engine.busy:
+        found.update(engine.step())
+    return [[found[key] for key in of_prompt] for of_prompt in keys]

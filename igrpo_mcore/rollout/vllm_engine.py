@@ -13,7 +13,6 @@ import random
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from igrpo_mcore.families import architecture_of
 from igrpo_mcore.loading import loading
 from igrpo_mcore.rollout.engine import EngineMemory, Sampling
 from igrpo_mcore.run.progress import beat
-from igrpo_mcore.types import Completion
+from igrpo_mcore.types import Completion, SampleKey
 
 CPU_BLOCK_SIZE = 32
 """Tokens a KV-cache block on the CPU, where vLLM's attention kernel wants a multiple of 32."""
@@ -66,7 +65,8 @@ class VLLMEngine:
             with loading():
                 _register_architecture(model_path)
             self._llm = _start(model_path, rollout, dtype, seed, load_format)
-        _beat_each_step(self._llm.llm_engine)
+        self._submitted = 0
+        self._running: dict[str, SampleKey] = {}
         from vllm.distributed.parallel_state import get_tp_group
 
         self.group: dist.ProcessGroup = get_tp_group().cpu_group
@@ -82,35 +82,51 @@ class VLLMEngine:
         """Whether this is the first of the engine's ranks."""
         return dist.get_rank(self.group) == 0
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
-        """See :meth:`RolloutEngine.generate`; sample i of a prompt is drawn with its seed + i.
+    @property
+    def busy(self) -> bool:
+        """See :meth:`RolloutEngine.busy`."""
+        return bool(self._running)
 
-        Log-probs are those of the sampling temperature. ``text`` leaves out special tokens.
-        """
+    def submit(self, key: SampleKey, prompt: Sequence[int], sampling: Sampling, seed: int) -> None:
+        """See :meth:`RolloutEngine.submit`. Log-probs are those of the sampling temperature; ``text``
+        leaves out special tokens."""
         from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
 
-        if not prompts:
-            return []
-        params = [
-            SamplingParams(
-                n=sampling.num_samples,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                stop_token_ids=list(sampling.stop_token_ids),
-                ignore_eos=True,  # only stop_token_ids decide
-                seed=seed,
-                logprobs=0,
-                flat_logprobs=True,
-                detokenize=False,
-            )
-            for seed in seeds
+        params = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            stop_token_ids=list(sampling.stop_token_ids),
+            ignore_eos=True,  # only stop_token_ids decide
+            seed=seed,
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._submitted += 1
+        name = str(self._submitted)
+        self._llm.llm_engine.add_request(name, TokensPrompt(prompt_token_ids=list(prompt)), params)
+        self._running[name] = key
+
+    def step(self) -> list[tuple[SampleKey, Completion]]:
+        """See :meth:`RolloutEngine.step`."""
+        beat()  # a rollout may last for many minutes
+        outputs = self._llm.llm_engine.step()
+        return [
+            (self._running.pop(output.request_id), self._completion(output.outputs[0]))
+            for output in outputs
+            if output.finished and output.request_id in self._running
         ]
-        inputs = [TokensPrompt(prompt_token_ids=list(ids)) for ids in prompts]
-        outputs = self._llm.generate(inputs, params, use_tqdm=False)
-        return [[self._completion(sample) for sample in output.outputs] for output in outputs]
+
+    def abort(self, keys: Sequence[SampleKey]) -> None:
+        """See :meth:`RolloutEngine.abort`."""
+        doomed = set(keys)
+        names = [name for name, key in self._running.items() if key in doomed]
+        self._llm.llm_engine.abort_request(names)
+        for name in names:
+            del self._running[name]
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
         """See :meth:`RolloutEngine.load_weights`.
@@ -276,17 +292,6 @@ def _start(model_path: str, rollout: RolloutConfig, dtype: DType, seed: int, loa
         return LLM(**arguments)
     except ValueError as error:  # what vLLM checks are settings: lengths, memory, head counts
         raise UserError(f"vLLM does not start with these settings: {error}") from error
-
-
-def _beat_each_step(engine: Any) -> None:
-    """A call of ``generate`` may last for many minutes: each of its decoding steps is progress."""
-    step = engine.step
-
-    def beating() -> Any:
-        beat()
-        return step()
-
-    engine.step = beating
 
 
 @contextmanager

@@ -4,11 +4,14 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from igrpo_mcore.config.schema import DType
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.run.checksums import digest_of, write_manifest
+from igrpo_mcore.run.kill_points import kill_point
 
 POSITION_FILE = "position.json"
 _NAME = re.compile(r"step_(\d{6,})")
@@ -37,6 +40,8 @@ class CheckpointFolder:
 
     def __init__(self, root: Path, keep: int = 1) -> None:
         self.root, self.keep = root, keep
+        self.note = ""
+        """What there is to say of checkpoints that were passed over; empty: nothing."""
 
     def path(self, step: int) -> Path:
         """The folder of a published checkpoint."""
@@ -51,21 +56,62 @@ class CheckpointFolder:
         if not self.root.is_dir():
             return []
         found = [path for path in self.root.iterdir() if _NAME.fullmatch(path.name)]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+        return sorted(found, key=_step_of)
 
     def latest(self) -> Path | None:
         return next(reversed(self.all()), None)
+
+    def last_step(self) -> int:
+        """The step of the newest checkpoint that says where it stands, 0 where there is no checkpoint.
+
+        Raises:
+            UserError: none of them does.
+        """
+        problem = None
+        for checkpoint in reversed(self.all()):
+            try:
+                return self.read(checkpoint)[0].step
+            except UserError as error:
+                problem = problem or error
+        if problem:
+            raise problem
+        return 0
+
+    def pass_over(self, checkpoint: Path, why: str) -> None:
+        """Take a damaged checkpoint out of the way of the one before it; its files stay. One rank only."""
+        aside = checkpoint.with_name(f"damaged_{checkpoint.name}")
+        if aside.exists():
+            shutil.rmtree(aside)
+        checkpoint.rename(aside)
+        self.note = (
+            f"{checkpoint.name} is damaged ({why}), so the run goes on from the one before; see {aside}"
+        )
+
+    def oldest_step(self) -> int:
+        """The step of the oldest of the ``keep`` newest, which a run may have to go back to; 0 where there is
+        none."""
+        kept = self.all()[-self.keep :]
+        return _step_of(kept[0]) if kept else 0
 
     def begin(self, step: int) -> None:
         """Make the folder to write in, and remove what killed jobs left half written."""
         for stale in self.root.glob(".step_*"):
             shutil.rmtree(stale)
         self.partial(step).mkdir(parents=True)
+        kill_point("checkpoint_begun", step)
 
-    def publish(self, position: Position, layout: dict[str, int]) -> None:
-        """Give the written folder its name, then remove the oldest beyond ``keep``. One rank only."""
+    def publish(
+        self, position: Position, layout: dict[str, int], digests: Mapping[str, str] | None = None
+    ) -> None:
+        """Give the written folder its name, then remove the oldest beyond ``keep``. One rank only.
+
+        ``digests`` are the checksums of files that were taken already; those of the others are taken here.
+        """
         partial, final = self.partial(position.step), self.path(position.step)
         (partial / POSITION_FILE).write_text(json.dumps({**asdict(position), "layout": layout}) + "\n")
+        known = digests or {}
+        others = [path for path in partial.iterdir() if path.name not in known]
+        write_manifest(partial, {**known, **{path.name: digest_of(path) for path in others}})
         for file in partial.iterdir():
             _flush(file)
         _flush(partial)
@@ -73,8 +119,10 @@ class CheckpointFolder:
             self._remove(final)
         partial.rename(final)
         _flush(self.root)
+        kill_point("checkpoint_named", position.step)
         for old in self.all()[: -self.keep]:
             self._remove(old)
+        kill_point("checkpoint_published", position.step)
 
     def read(self, checkpoint: Path) -> tuple[Position, dict[str, int]]:
         """Position and writing layout of a published checkpoint.
@@ -85,7 +133,10 @@ class CheckpointFolder:
         try:
             found = json.loads((checkpoint / POSITION_FILE).read_text())
             layout = found.pop("layout")
-            return Position(**found), layout
+            position = Position(**found)
+            if not all(isinstance(value, int) and value >= 0 for value in asdict(position).values()):
+                raise ValueError(found)
+            return position, layout
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
                 f"{checkpoint} is no whole checkpoint ({POSITION_FILE} is missing or damaged): remove it to "
@@ -97,7 +148,7 @@ class CheckpointFolder:
         latest = self.latest()
         kept = f"{latest.name} is whole" if latest else "there is none before it"
         last_line = str(error).strip().rpartition("\n")[2]  # torch's begin with a traceback
-        reason = getattr(error, "strerror", None) or last_line or type(error).__name__
+        reason = _reason_of_system(error) or last_line or type(error).__name__
         return UserError(
             f"the checkpoint of step {step} could not be written in {self.root} ({reason}; {kept}): free "
             "space or permissions there, then start the run again"
@@ -108,6 +159,19 @@ class CheckpointFolder:
         doomed = checkpoint.with_name(f".{checkpoint.name}.removed")
         checkpoint.rename(doomed)
         shutil.rmtree(doomed)
+
+
+def _reason_of_system(error: BaseException | None) -> str | None:
+    """What the operating system said first: torch's writer fails once more while it closes the file."""
+    reason = None
+    while error is not None:
+        reason = getattr(error, "strerror", None) or reason
+        error = error.__cause__ or error.__context__
+    return reason
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def _flush(path: Path) -> None:

@@ -52,6 +52,11 @@ def checkpoints_dir(config: RunConfig) -> Path:
     return run_dir(config) / "checkpoints"
 
 
+def journal_dir(config: RunConfig) -> Path:
+    """Where the run keeps what it sampled, see ``igrpo_mcore.run.journal``."""
+    return run_dir(config) / "journal"
+
+
 def _in_use(folder: Path) -> bool:
     """Whether anything but the watchdog, which comes first, wrote there."""
     return folder.exists() and any(entry.name != WATCH_FOLDER for entry in folder.iterdir())

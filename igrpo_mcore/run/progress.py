@@ -7,6 +7,8 @@ while that engine moves.
 
 from dataclasses import dataclass
 
+from igrpo_mcore.run.kill_points import kill_point
+
 START_UP = "start-up"
 
 
@@ -30,3 +32,4 @@ def beat(phase: str | None = None, *, step: int | None = None) -> None:
         place.phase = phase
     if step is not None:
         place.step = step
+    kill_point(place.phase, place.step)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from igrpo_mcore.config.schema import RolloutConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import table_for
+from igrpo_mcore.weights.finite import check_finite
 from igrpo_mcore.weights.holdings import allgather_bytes, exchange_holdings, source_cells
 from igrpo_mcore.weights.local import locate_shards
 from igrpo_mcore.weights.push_plan import plan_push, wanted_by_engines
@@ -124,8 +125,10 @@ class Pusher:
         """Stream every weight into ``engine``. Collective over all ranks.
 
         Raises:
-            UserError: the engine stopped reading before the end.
+            UserError: on every rank, where a weight is not finite: the engine keeps those that it has; or the
+                engine stopped reading before the end.
         """
+        check_finite({name: shard.tensor for name, shard in self.shards.items()})
         started = time.perf_counter()
         meter = Meter()
         finished = False

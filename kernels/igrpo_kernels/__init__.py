@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from igrpo_kernels.linear import linear_policy_loss
+    from igrpo_kernels.linear import linear_policy_loss, linear_token_logprobs
     from igrpo_kernels.loss import policy_loss, token_logprobs
     from igrpo_kernels.objective import Objective, ObjectiveOptions, PolicyLoss
 
@@ -17,10 +17,16 @@ __all__ = [
     "ObjectiveOptions",
     "PolicyLoss",
     "linear_policy_loss",
+    "linear_token_logprobs",
     "policy_loss",
     "token_logprobs",
 ]
-_MODULES = {"linear_policy_loss": "linear", "policy_loss": "loss", "token_logprobs": "loss"}
+_MODULES = {
+    "linear_policy_loss": "linear",
+    "linear_token_logprobs": "linear",
+    "policy_loss": "loss",
+    "token_logprobs": "loss",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,8 +19,7 @@ class VocabularyShard:
     start: int = 0
     """Global id of the first column."""
     valid: int | None = None
-    """Size of the vocabulary without padding, global; columns from there on are never read. None: no
-    padding."""
+    """Global size of the vocabulary without padding; later columns are never read. None: no padding."""
     group: dist.ProcessGroup | None = None
     """The tensor-parallel group, or None where this rank holds the whole vocabulary."""
 
@@ -41,6 +40,7 @@ class TokenInputs:
     sequence_id_T: torch.Tensor | None = None
 
     def rows(self, rows: slice) -> TokenInputs:
+        """The same of some rows."""
         given = {f.name: x[rows] for f in fields(self) if (x := getattr(self, f.name)) is not None}
         return replace(self, **given)
 
@@ -69,5 +69,6 @@ def check_logits(logits_TV: torch.Tensor, target_T: torch.Tensor) -> torch.Tenso
 
 
 def check_target(target_T: torch.Tensor, T: int) -> None:
+    """Raises ValueError where the targets are not int64 [T]."""
     if target_T.shape != (T,) or target_T.dtype != torch.int64:
         raise ValueError(f"target_T is {target_T.dtype} {tuple(target_T.shape)} instead of int64 ({T},)")

@@ -13,6 +13,44 @@ from igrpo_kernels.inputs import LOGIT_DTYPES, TokenInputs, VocabularyShard, che
 from igrpo_kernels.loss import metrics_of, row_statistics
 from igrpo_kernels.objective import Objective, PolicyLoss
 
+CHUNK_TOKENS = 1024
+"""Rows whose logits are held at once."""
+
+
+def linear_token_logprobs(
+    hidden_TH: torch.Tensor,
+    lm_head_VH: torch.Tensor,
+    target_T: torch.Tensor,
+    *,
+    temperature: float = 1.0,
+    chunk_tokens: int = CHUNK_TOKENS,
+    vocab_start: int = 0,
+    valid_vocab: int | None = None,
+    tp_group: dist.ProcessGroup | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``token_logprobs(hidden_TH @ lm_head_VH.T, …)`` with the logits of ``chunk_tokens`` rows at a time.
+
+    Not differentiable; the arguments are those of ``linear_policy_loss``.
+
+    Returns:
+        (logprob_T, entropy_T): fp32 [T], nats, bitwise equal on all ranks of tp_group.
+
+    Raises:
+        ValueError: wrong shapes or dtypes.
+    """
+    _check(hidden_TH, lm_head_VH, target_T, chunk_tokens)
+    shard = VocabularyShard(vocab_start, valid_vocab, tp_group)
+    with torch.no_grad():
+        head = _ChunkedHead(hidden_TH, lm_head_VH, None, chunk_tokens, (False, False))
+        rows_5T = torch.cat(
+            [
+                row_statistics(logits_CV, target_T[rows], None, temperature, shard)
+                for rows, logits_CV in head.chunks()
+            ],
+            1,
+        )
+    return rows_5T[3], rows_5T[4]
+
 
 def linear_policy_loss(
     hidden_TH: torch.Tensor,
@@ -23,7 +61,7 @@ def linear_policy_loss(
     advantage_T: torch.Tensor,
     weight_T: torch.Tensor,
     objective: Objective,
-    chunk_tokens: int = 1024,
+    chunk_tokens: int = CHUNK_TOKENS,
     ref_logprob_T: torch.Tensor | None = None,
     importance_T: torch.Tensor | None = None,
     sequence_id_T: torch.Tensor | None = None,
@@ -34,20 +72,37 @@ def linear_policy_loss(
     """``policy_loss(hidden_TH @ lm_head_VH.T, …)`` with the logits of ``chunk_tokens`` rows at a time.
 
     The gradients are made in the forward pass, chunk by chunk (6 T H V FLOP); the kind gspo, whose ratios
-    need
-    all rows of a sequence first, makes the logits twice (8 T H V).
+    need all rows of a sequence first, makes the logits twice (8 T H V).
 
     Args:
-        hidden_TH: bf16, fp16 or fp32 [T, H], the same on all ranks of tp_group. Its gradient is complete:
-        summed
-            over tp_group.
-        lm_head_VH: [V/TP, H], this rank's rows. Gradient summed over chunks in fp32.
-        the rest: as in ``policy_loss``.
+        hidden_TH: bf16, fp16 or fp32 [T, H], the same on all ranks of tp_group. Its gradient is whole, that
+            is, summed over tp_group.
+        lm_head_VH: [V/TP, H] of the same dtype, this rank's rows. Its gradient is summed over chunks in fp32
+            and given in its dtype.
+        chunk_tokens: rows whose logits are held at once.
+
+    The other arguments are those of ``policy_loss``.
 
     Raises:
         ValueError: as ``policy_loss``.
         RuntimeError: a second backward; the gradients are scaled in place.
     """
+    _check(hidden_TH, lm_head_VH, target_T, chunk_tokens)
+    tokens = TokenInputs(advantage_T, weight_T, old_logprob_T, ref_logprob_T, importance_T, sequence_id_T)
+    tokens.check(target_T, objective)
+    shard = VocabularyShard(vocab_start, valid_vocab, tp_group)
+    wanted = (
+        (hidden_TH.requires_grad, lm_head_VH.requires_grad) if torch.is_grad_enabled() else (False, False)
+    )
+    loss, summary = _LinearPolicyLoss.apply(
+        hidden_TH, lm_head_VH, target_T, tokens, objective, shard, chunk_tokens, wanted
+    )
+    return PolicyLoss(loss, metrics_of(summary))
+
+
+def _check(
+    hidden_TH: torch.Tensor, lm_head_VH: torch.Tensor, target_T: torch.Tensor, chunk_tokens: int
+) -> None:
     if hidden_TH.ndim != 2 or lm_head_VH.ndim != 2 or hidden_TH.shape[1] != lm_head_VH.shape[1]:
         raise ValueError(
             f"hidden_TH {tuple(hidden_TH.shape)} and lm_head_VH {tuple(lm_head_VH.shape)} "
@@ -60,16 +115,6 @@ def linear_policy_loss(
     if chunk_tokens < 1:
         raise ValueError(f"chunk_tokens is at least 1, got {chunk_tokens}")
     check_target(target_T, hidden_TH.shape[0])
-    tokens = TokenInputs(advantage_T, weight_T, old_logprob_T, ref_logprob_T, importance_T, sequence_id_T)
-    tokens.check(target_T, objective)
-    shard = VocabularyShard(vocab_start, valid_vocab, tp_group)
-    wanted = (
-        (hidden_TH.requires_grad, lm_head_VH.requires_grad) if torch.is_grad_enabled() else (False, False)
-    )
-    loss, summary = _LinearPolicyLoss.apply(
-        hidden_TH, lm_head_VH, target_T, tokens, objective, shard, chunk_tokens, wanted
-    )
-    return PolicyLoss(loss, metrics_of(summary))
 
 
 class _LinearPolicyLoss(torch.autograd.Function):
@@ -141,7 +186,7 @@ class _ChunkedHead:
         self,
         hidden_TH: torch.Tensor,
         lm_head_VH: torch.Tensor,
-        weight_T: torch.Tensor,
+        weight_T: torch.Tensor | None,
         chunk_tokens: int,
         wanted: tuple[bool, bool],
     ) -> None:
@@ -165,6 +210,7 @@ class _ChunkedHead:
             torch.mm(grad_CV, self.lm_head_VH, out=self.grad_hidden_TH[rows])
         if self.grad_lm_head_VH is not None:
             # rows of zero weight have a zero gradient, but 0 · NaN is NaN
+            assert self.weight_T is not None
             hidden_CH = self.hidden_TH[rows].masked_fill((self.weight_T[rows] == 0)[:, None], 0)
             if self.grad_lm_head_VH.dtype == grad_CV.dtype:
                 self.grad_lm_head_VH.addmm_(grad_CV.t(), hidden_CH)

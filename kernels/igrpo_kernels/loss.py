@@ -25,19 +25,17 @@ def token_logprobs(
     """Log-prob of each target and entropy of each row's distribution softmax(logits / temperature).
 
     Args:
-        logits_TV: bf16, fp16 or fp32 [T, V/TP], this rank's columns. **The backward pass writes the
-        gradient into
-            this buffer** unless it is a leaf; an operation before that saved its own output then fails
-            loudly.
+        logits_TV: bf16, fp16 or fp32 [T, V/TP], this rank's columns. **The backward pass writes the gradient
+            into this buffer** unless it is a leaf; an operation before it that saved its own output then
+            raises RuntimeError.
         target_T: int64 [T], global token ids.
         vocab_start: global id of the first column of this shard.
         valid_vocab: global size of the vocabulary without padding; padded columns are never read.
-        tp_group: the group over which the vocabulary is split, one all-gather of fp32 [4, T]; None: not
-        split.
+        tp_group: the group over which the vocabulary is split, one all-gather of fp32 [4, T]; None where it
+            is not split.
 
     Returns:
-        (logprob_T, entropy_T): fp32 [T], nats, both differentiable and bitwise equal on all ranks of the
-        group.
+        (logprob_T, entropy_T): fp32 [T], nats, both differentiable, bitwise equal on all ranks of tp_group.
     """
     logits_TV = check_logits(logits_TV, target_T)
     shard = VocabularyShard(vocab_start, valid_vocab, tp_group)
@@ -67,10 +65,10 @@ def policy_loss(
         old_logprob_T: fp32 [T], log π_old of the targets; None: on-policy, ratio 1 with a gradient.
         advantage_T: fp32 [T].
         weight_T: fp32 [T], the aggregation (e.g. mask / (|o| G)). Rows of weight 0 are not read: anything
-        may be there.
+            may be there.
         ref_logprob_T: fp32 [T], log π_ref; needed where objective.kl_coef is not 0.
-        importance_T: fp32 [T], factor on the surrogate (not on KL and entropy), e.g. truncated π_old /
-        π_rollout.
+        importance_T: fp32 [T], factor on the surrogate (not on KL and entropy), e.g. truncated
+            π_old / π_rollout.
         sequence_id_T: int64 [T], which sequence a row is of, in any order; needed by the kind gspo.
             All rows of a sequence have to be in the same call.
 

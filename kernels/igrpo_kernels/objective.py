@@ -46,8 +46,11 @@ class ObjectiveOptions:
     """Weight of the entropy of the policy's distribution at each token, nats."""
 
     def check(self) -> None:
-        """Raises ValueError, beginning with the option's name, where a value is out of range or has no
-        meaning for the kind."""
+        """Refuse a value that is out of range or has no meaning for the kind.
+
+        Raises:
+            ValueError: begins with the option's name.
+        """
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind} must be one of {', '.join(KINDS)}")
         if self.kl_kind not in KL_KINDS:
@@ -90,11 +93,11 @@ class PolicyLoss:
     metrics: dict[str, torch.Tensor]
     """0-d fp32 tensors without gradient, over the ``tokens`` rows whose weight is not 0.
 
-    Means: clip_fraction_low, clip_fraction_high (the share where the clip takes the gradient away; for
-    cispo, where
-    it changes the ratio), kl (k3 to the reference, 0 without one), neg_log_ratio (log π_old - log π_θ),
-    entropy.
-    Extremes: ratio_min, ratio_max (gspo: of the sequence; +inf and -inf without rows). Count: tokens."""
+    Means: clip_fraction_low, clip_fraction_high (the share where the clip takes the gradient away; for cispo,
+    where it changes the ratio), kl (k3 to the reference, 0 without one), neg_log_ratio (log π_old - log π_θ),
+    entropy. Extremes: ratio_min, ratio_max (gspo: of the sequence; +inf and -inf without rows). Count:
+    tokens.
+    """
 
 
 # Order of the summary vector that the kernels reduce: sums first, then the two extremes.

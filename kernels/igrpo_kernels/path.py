@@ -29,7 +29,7 @@ def set_path(path: str | None) -> None:
 
 
 def path_of(tensor: torch.Tensor) -> str:
-    """ "triton" or "reference" for tensors like this one.
+    """The path of tensors like this one, "triton" or "reference".
 
     Raises:
         RuntimeError: Triton is asked for where it cannot run.

@@ -1,9 +1,12 @@
 """Plain PyTorch form of every kernel: the path without Triton, and what the kernels are read against.
 
-With z = x/τ, the statistics of a row are kept relative to its largest raw logit m, so that logits near ±1e4
-keep
-their precision: s = Σ e^{z - m/τ}, u = Σ e^{z - m/τ} (z - m/τ). Then log p_y = (x_y - m)/τ - log s and the
-entropy is log s - u/s. The gradient of L with g = ∂L/∂log p_y, h = ∂L/∂H is
+A row has logits x and the target y; z = x/τ and p = softmax(z) at the temperature τ. Its statistics are kept
+relative to the largest raw logit m, so that logits near ±1e4 keep their precision:
+
+    s = Σ e^{z - m/τ},    u = Σ e^{z - m/τ} (z - m/τ).
+
+Then log p_y = (x_y - m)/τ - log s, and the entropy H is log s - u/s. A loss L with g = ∂L/∂log p_y and
+h = ∂L/∂H has the gradient
 
     ∂L/∂x_j = (1/τ) [ g δ_jy - p_j ( g + h ((x_j - m)/τ - u/s) ) ].
 
@@ -116,10 +119,14 @@ def logits_grad(
 def objective_terms(
     rows_5T: torch.Tensor, tokens: TokenInputs, objective: Objective
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The O(T) step: [2, T] g and h of every row, and [9, N] the sums and extremes of ``SUMMARY``
-    for each of the N blocks of ``OBJECTIVE_BLOCK`` rows.
+    """The step of O(T) work between the two passes over the logits.
 
-    Rows of zero weight count for nothing, whatever they hold.
+    Args:
+        rows_5T: what ``merge`` gives.
+
+    Returns:
+        [2, T], g and h of every row; [9, N], the sums and extremes of ``SUMMARY`` for each of the N blocks of
+        ``OBJECTIVE_BLOCK`` rows. Rows of zero weight count for nothing, whatever they hold.
     """
     logprob_T, entropy_T = rows_5T[3:]
     active_T = tokens.weight_T != 0
@@ -208,8 +215,8 @@ def objective_blocks(T: int) -> int:
 
 
 class Sequences:
-    """Means over the active rows of each sequence, given to every one of its rows. Deterministic on any
-    device.
+    """Means over the active rows of each sequence, given to every one of its rows; the same sums in the same
+    order from run to run, on any device.
 
     Ids are any integers; they are renumbered by their order, so that no count has to come to the host.
     """

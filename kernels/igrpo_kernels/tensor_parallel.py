@@ -7,8 +7,7 @@ import torch.distributed as dist
 
 
 def all_gather_stats(stats_4T: torch.Tensor, tp_group: dist.ProcessGroup | None) -> torch.Tensor:
-    """[W, 4, T]: the row statistics of every tensor-parallel rank, in rank order; [1, 4, T] without a
-    group."""
+    """Row statistics of every tensor-parallel rank in rank order, [W, 4, T]; [1, 4, T] without a group."""
     T = stats_4T.shape[1]
     if tp_group is None or tp_group.size() == 1 or T == 0:
         return stats_4T.expand(1 if tp_group is None else tp_group.size(), 4, T)

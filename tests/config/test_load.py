@@ -3,12 +3,13 @@
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from igrpo_mcore.config.load import all_keys, load_config, to_yaml
-from igrpo_mcore.config.schema import Config, Selection
+from igrpo_mcore.config.schema import Config, MixtureSet, Selection
+from igrpo_mcore.config.validate import validate
 from igrpo_mcore.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -17,8 +18,9 @@ BASE = "model: {path: some/model}\ndata: {path: data.jsonl}\nrun: {name: test}\n
 
 def kind_of(key: str) -> set[type]:
     """The types that an option may have."""
-    section, option = key.split(".")
-    kind = get_type_hints(get_type_hints(Config)[section])[option]
+    kind: Any = Config
+    for part in key.split("."):
+        kind = get_type_hints(kind)[part]
     return set(get_args(kind)) or {kind}
 
 
@@ -64,6 +66,26 @@ def test_options_that_the_documents_name_exist():
     assert named - NO_OPTIONS <= set(all_keys())
 
 
+def test_a_mixture_is_a_list_of_sets(recipe: Path, tmp_path: Path):
+    child = tmp_path / "mixed.yaml"
+    child.write_text(
+        "base: recipe.yaml\ndata: {mixture: [{path: other.jsonl, weight: 2, answer_field: a}]}\n"
+    )
+    config = load_config(child)
+    assert config.data.mixture == [MixtureSet("other.jsonl", 2.0, answer_field="a")]
+    again = tmp_path / "again.yaml"
+    again.write_text(to_yaml(config))
+    assert load_config(again) == config
+    for wrong, message in {
+        "[{path: x, wieght: 2}]": "wieght",
+        "[{path: x, weight: 0}]": "weight 0.0 must be above 0",
+        "[{weight: 2}]": "path",
+    }.items():
+        child.write_text(f"base: recipe.yaml\ndata: {{mixture: {wrong}}}\n")
+        with pytest.raises(UserError, match=message):
+            load_config(child)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -91,9 +113,30 @@ def test_options_that_the_documents_name_exist():
         ("reward.weights.accuracy=nan", "reward.weights.accuracy=nan must be a finite number"),
         ("reward.weights={'my.module:f': -inf}", "reward.weights.my.module:f=-inf must be a finite number"),
         ("reward.time_limit_s=1e20", "at most 86400"),
+        ("reward.weights={judge: 1}", "needs reward.judge.model"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: ftp://host/v1}}", "https://host/v1"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: 'http://[::1'}}", "https://host/v1"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: 'http://me:pw@host/v1'}}", "no user, password"),
+        ("reward={weights: {judge: 1}, judge: {model: m, url: 'http://host/v1?key=1'}}", "or query"),
+        ("reward={weights: {judge: 1}, judge: {model: m, prompt: grade}}", "lacks {completion}"),
+        ("reward={weights: {judge: 1}, judge: {model: m, key_variable: sk-12}}", "never the key itself"),
+        ("reward.judge.retries=100", "reward.judge.retries=100 must be at most 20"),
+        ("reward.limits.memory_gib=0.1", "reward.limits.memory_gib=0.1 must be at least 0.25"),
+        ("reward.limits.environment=[A=1]", "no name of an environment variable"),
         ("train.seed=4294967296", "at most 2147483647"),
         ("rollout.draft_template=hello", "{problem}"),
         ("reward.weights={accuracy: 0, format: 0}", "reward.weights"),
+        ("lora={rank: 4, targets: []}", "lora.targets is empty"),
+        ("data.weight=2", "data.weight has no meaning without data.mixture"),
+        ("data.curriculum=easy_to_hard", "set data.pass_rate_field"),
+        ("data.min_pass_rate=0.5", "set data.pass_rate_field"),
+        ("data={pass_rate_field: r, min_pass_rate: 0.5, max_pass_rate: 0.4}", "no problem is left"),
+        ("data.answer_pattern='('", "data.answer_pattern is no regular expression"),
+        ("reward.overlong_buffer=0.2", "set both, or neither"),
+        ("reward.weights.overlong=1", "set both, or neither"),
+        ("objective.advantage=raft", "set objective.kind=reinforce"),
+        ("objective={advantage: raw, advantage_std: none}", "objective.advantage_std has no meaning"),
+        ("objective={advantage: positive, advantage_std: half}", "objective.advantage_std"),
         ("steps", "key=value"),
     ],
 )
@@ -144,9 +187,26 @@ def test_what_the_literature_does_can_be_configured(recipe: Path, overrides: lis
     load_config(recipe, overrides)
 
 
-def test_draft_weight_without_drafts(recipe: Path):
-    with pytest.raises(UserError, match="draft_weight needs drafts"):
-        load_config(recipe, ["rollout.selection=none", "objective.draft_weight=1"])
+@pytest.mark.parametrize("weight", ["draft_weight", "original_prompt_weight"])
+def test_a_loss_on_drafts_without_drafts(recipe: Path, weight: str):
+    with pytest.raises(UserError, match=f"objective.{weight} needs drafts"):
+        load_config(recipe, ["rollout.selection=none", f"objective.{weight}=1"])
+
+
+def test_draft_policies_that_lack_what_they_choose_by(recipe: Path):
+    formatless = ["reward.weights.format=0", "rollout.selection=worst_formatted"]
+    load_config(recipe, formatless)
+    config = load_config(recipe)
+    config.rollout.selection, config.reward.weights = Selection.worst_formatted, {"accuracy": 1.0}
+    with pytest.raises(UserError, match=r"reward.weights.format=0"):
+        validate(config)
+    with pytest.raises(UserError, match=r"train.prompts_per_step to 2"):
+        load_config(recipe, ["rollout.selection=mismatched", "train.prompts_per_step=1"])
+
+
+def test_without_a_baseline_one_refinement_is_enough(recipe: Path):
+    load_config(recipe, ["rollout.num_refinements=1", "objective.advantage=raw"])
+    load_config(recipe, ["rollout.num_refinements=1", "objective.advantage=raft", "objective.kind=reinforce"])
 
 
 def test_missing_values_and_files(tmp_path: Path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from igrpo_kernels import Objective, linear_policy_loss
+from igrpo_kernels import Objective, linear_policy_loss, linear_token_logprobs
 
 from tests.kernels.oracle import DEVICE, TOLERANCE, Case, expected, make_case, relative
 
@@ -65,6 +65,22 @@ def check(kind: str, dtype: torch.dtype, chunk_tokens: int) -> None:
         assert relative(mine.grad.cpu(), theirs.grad) <= tolerance
     for name, value in wanted.metrics.items():
         assert abs(result.metrics[name].cpu() - value) <= tolerance * max(1.0, abs(value)), name
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 8, 67, 1024])
+def test_log_probs_and_entropy_equal_fp64(chunk_tokens: int) -> None:
+    hidden, head, case = head_case(torch.float32)
+    logp_TV = (hidden.double() @ head.double().T / 0.8).log_softmax(-1)
+    logp_TV[:, 140:] = -torch.inf
+    logp_TV = logp_TV.log_softmax(-1)
+    given = (hidden.to(DEVICE), head.to(DEVICE), case.target_T.clamp(max=139).to(DEVICE))
+    logprob_T, entropy_T = linear_token_logprobs(
+        *given, temperature=0.8, chunk_tokens=chunk_tokens, valid_vocab=140
+    )
+    expected_T = logp_TV.gather(1, case.target_T.clamp(max=139)[:, None])[:, 0]
+    torch.testing.assert_close(logprob_T.cpu().double(), expected_T, rtol=0, atol=1e-5)
+    entropy = -(logp_TV.exp() * logp_TV.clamp(min=-1e30)).sum(1)
+    torch.testing.assert_close(entropy_T.cpu().double(), entropy, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("trained", ["hidden", "head"])

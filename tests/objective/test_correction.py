@@ -30,10 +30,10 @@ def test_token_weights():
         assert found.weights[0][i].tolist() == pytest.approx([min(r, 2.0) for r in expected], rel=1e-6)
     flat = [r for part in ratios for r in part]
     capped = [min(r, 2.0) for r in flat]
-    assert found.mean == pytest.approx(sum(capped) / 5)
-    assert found.largest == pytest.approx(max(flat))
-    assert found.capped_share == pytest.approx(1 / 5)
-    assert found.effective_share == pytest.approx(sum(capped) ** 2 / (5 * sum(c * c for c in capped)))
+    assert found.stats.mean == pytest.approx(sum(capped) / 5)
+    assert found.stats.largest == pytest.approx(max(flat))
+    assert found.stats.capped_share == pytest.approx(1 / 5)
+    assert found.stats.effective_share == pytest.approx(sum(capped) ** 2 / (5 * sum(c * c for c in capped)))
 
 
 def test_sequence_weights():
@@ -48,7 +48,7 @@ def test_equal_policies_weigh_nothing():
     old = {i: torch.tensor(values) for i, values in enumerate(SAMPLED)}
     found = ImportanceWeights.of([BATCH], [old], ObjectiveConfig(correction=Correction.token))
     assert [w.tolist() for w in found.weights[0].values()] == [[1.0] * 3, [1.0] * 2]
-    assert found.metrics() == {
+    assert found.stats.metrics() == {
         "correction/weight_mean": 1.0,
         "correction/weight_max": 1.0,
         "correction/capped_share": 0.0,

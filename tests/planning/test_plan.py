@@ -22,6 +22,7 @@ from igrpo_mcore.planning.plan import changed
 from igrpo_mcore.planning.refit import bounded_refit, planned_refit
 from igrpo_mcore.planning.report import BAR_WIDTH, bar
 from igrpo_mcore.planning.search import NEAR, gpu_seconds, search
+from igrpo_mcore.planning.workload import most_head_rows
 from igrpo_mcore.policy.architecture import check_layout
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -301,3 +302,25 @@ def test_a_plan_loads_neither_megatron_nor_vllm():
         "assert not {'megatron', 'vllm'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=RECIPES.parent)
+
+
+def test_a_fused_head_trades_the_logits_for_a_gradient_of_the_head():
+    """Rows of 16,384 tokens at TP 2: bytes written out from the model's width and vocabulary."""
+    config = changed(shipped("igrpo_14b.yaml"), {"parallel.tp": 2, "train.micro_batch_tokens": 16384})
+    plain, fused = (
+        planned_step(changed(config, {"model.fused_head": on}), gpu="h200", world=16, exact_refit=False)
+        for on in (False, True)
+    )
+    columns, hidden = 152064 // 2, 5120
+    rows = most_head_rows(config, plain.lengths, 16384)
+    statistics = 4 * (8 + 4 * 2) * rows
+    gathered = 2 * 2 * hidden * 16384
+    for step, held in (
+        (plain, 2 * columns * rows + 4 * hidden * rows),
+        (fused, 2 * columns * 1024 + 4 * hidden * rows + 4 * columns * hidden),
+    ):
+        parts = step.memory.phase("update").parts
+        assert parts["logits"] == pytest.approx(1.05 * (held + gathered + statistics), rel=1e-6)
+    log_probs = [step.memory.phase("logprobs").parts for step in (plain, fused)]
+    assert log_probs[0]["logits"] > 2 * columns * rows
+    assert log_probs[1]["logits"] < log_probs[0]["logits"] / 2

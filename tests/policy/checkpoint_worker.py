@@ -19,7 +19,8 @@ from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy.architecture import load_hf_config
-from igrpo_mcore.policy.checkpoint import load_latest, save_checkpoint
+from igrpo_mcore.policy.checkpoint import load_latest
+from igrpo_mcore.policy.checkpoint_writer import save_checkpoint
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position
@@ -78,6 +79,25 @@ def refuse_infinite(policy: Policy, pusher: Pusher) -> tuple[str, bool]:
     return "", False
 
 
+def skip_infinite(policy: Policy, pusher: Pusher) -> dict:
+    """With one such update allowed: a bad one, a good one, a bad one, and a second bad one in a row."""
+    policy._options.train.max_skipped_updates, first = 1, policy.updates
+    found: dict = {"skipped": [], "unchanged": [], "updates": [], "said": ""}
+    for bad in (True, False, True):
+        before = weights(pusher)
+        batch = [replace(s, advantage=float("nan") if bad else s.advantage) for s in training_batch()]
+        found["skipped"].append(policy.update(batch, OBJECTIVE).skipped)
+        after = weights(pusher)
+        found["unchanged"].append(all(torch.equal(before[n], after[n]) for n in before))
+        found["updates"].append(policy.updates - first)
+    try:
+        policy.update([replace(s, advantage=float("nan")) for s in training_batch()], OBJECTIVE)
+    except UserError as error:
+        found["said"] = str(error)
+    policy._options.train.max_skipped_updates = 0
+    return found
+
+
 def run(scratch: Path, name: str, checkpoint: str, dtype: str, layouts: list[str]) -> None:
     root = scratch / f"{name}-checkpoints"
     folder = CheckpointFolder(root, keep=2)
@@ -89,6 +109,7 @@ def run(scratch: Path, name: str, checkpoint: str, dtype: str, layouts: list[str
         save_checkpoint(folder, policy, Position(step, 8 * step, policy.updates))
     results: dict = {"undisturbed": (weights(pusher), train_on(policy, pusher))}
     results["not finite"] = refuse_infinite(policy, pusher)
+    results["skipped"] = skip_infinite(policy, pusher)
     for layout in layouts:
         policy, pusher = build(checkpoint, dtype, layout)
         position = load_latest(folder, policy)

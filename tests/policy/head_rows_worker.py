@@ -63,7 +63,7 @@ def main() -> None:
                 advantage_T=advantage,
                 weight_T=weight,
                 objective=Objective(),
-                **policy._vocabulary(),
+                **policy._head.vocabulary,
             ).loss
             loss.backward()
         gradients = {n: p.main_grad.clone() for n, p in policy.chunks[0].named_parameters()}

@@ -11,8 +11,8 @@ from tests.support.ranks import run_ranks
 pytestmark = pytest.mark.slow
 
 CASES = {  # the first layout (tp,pp,sp,vpp) writes; what four ranks leave over is data-parallel
-    "tied": ("qwen3", "float32", ["2,2,1,1", "1,2,0,1", "4,1,1,1", "1,2,0,2"]),
-    "hybrid": ("nemotron_h", "float32", ["2,2,1,1", "2,1,0,1", "1,2,0,1"]),
+    "tied": ("qwen3", "float32", ["2,2,1,1", "1,1,0,1", "4,1,1,1", "1,2,0,2"]),
+    "hybrid": ("nemotron_h", "float32", ["2,2,1,1", "1,1,0,1", "4,1,1,1"]),
     "bf16": ("qwen3", "bfloat16", ["2,1,1,1", "1,2,0,1"]),
 }
 
@@ -23,7 +23,8 @@ def results(tmp_path_factory) -> Path:
     arguments = []
     for name, (family, dtype, layouts) in CASES.items():
         # a vocabulary that is padded differently at every TP size
-        shape = dict(tie_word_embeddings=True, vocab_size=127) if family == "qwen3" else {}
+        tied = dict(tie_word_embeddings=True, vocab_size=127)
+        shape = tied if family == "qwen3" else dict(num_key_value_heads=4, n_groups=4)  # for TP 4
         folder = make_checkpoint(scratch / f"{name}-hf", family, **shape)
         arguments.append(f"{name}:{folder}:{dtype}:{';'.join(layouts)}")
     run_ranks("tests.policy.checkpoint_worker", 4, scratch, *arguments)
@@ -91,3 +92,11 @@ def test_a_gradient_that_is_not_finite_takes_no_step(case):
     assert "the gradient norm is" in said
     assert "no step was taken" in said
     assert unchanged
+
+
+def test_updates_that_are_not_finite_are_skipped_as_often_as_allowed(case):
+    found = case[2]["skipped"]
+    assert found["skipped"] == [True, False, True]
+    assert found["unchanged"] == [True, False, True]
+    assert found["updates"] == [0, 1, 1]
+    assert "in 2 updates in a row" in found["said"]

@@ -28,6 +28,11 @@ CASES = {  # ranks -> name: (checkpoint, tp, pp, sp, vpp, micro_batch_tokens)
         "qwen3-pp2": ("qwen3", 1, 2, 0, 1, 40),
         "qwen3-pp2vpp2": ("qwen3", 1, 2, 0, 2, 40),
         "qwen3-dp2": ("qwen3", 1, 1, 0, 1, 40),
+        "qwen3-dp2-corrected": ("qwen3", 1, 1, 0, 1, 40),
+        "qwen3-tp2-fused": ("qwen3", 2, 1, 0, 1, 40),
+        "tied-tp2-fused": ("tied", 2, 1, 1, 1, WHOLE),
+        "tied-pp2-fused": ("tied", 1, 2, 0, 1, 40),
+        "qwen3-pp2vpp2-fused": ("qwen3", 1, 2, 0, 2, 40),
         "nemotron_h-tp2": ("nemotron_h", 2, 1, 0, 1, 40),
         "nemotron_h-pp2": ("nemotron_h", 1, 2, 0, 1, 40),
         "nemotron_h-dp2": ("nemotron_h", 1, 1, 0, 1, WHOLE),
@@ -36,6 +41,9 @@ CASES = {  # ranks -> name: (checkpoint, tp, pp, sp, vpp, micro_batch_tokens)
         "qwen3-tp2pp2": ("qwen3", 2, 2, 0, 1, 40),
         "qwen3-tp2pp2sp": ("qwen3", 2, 2, 1, 1, 40),
         "tied-tp2pp2sp": ("tied", 2, 2, 1, 1, 40),
+        "tied-tp2pp2sp-fused": ("tied", 2, 2, 1, 1, 40),
+        "qwen3-tp2pp2sp-fused": ("qwen3", 2, 2, 1, 1, WHOLE),
+        "qwen3-tp2pp2sp-corrected": ("qwen3", 2, 2, 1, 1, 40),
         "mistral-tp2pp2sp": ("mistral", 2, 2, 1, 1, 40),
         "qwen2-tp2pp2sp": ("qwen2", 2, 2, 1, 1, WHOLE),
         "nemotron_h-tp2pp2": ("nemotron_h", 2, 2, 0, 1, 40),
@@ -70,7 +78,7 @@ def results(checkpoints, tmp_path_factory) -> dict[str, dict]:
             for name, (family, *layout) in cases.items()
         ]
         run_ranks("tests.policy.layouts_worker", ranks, out, *arguments)
-    return {name: torch.load(out / f"{name}.pt") for name in NAMES}
+    return {name: torch.load(out / f"{name}.pt", weights_only=False) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,6 +113,22 @@ def test_layout_equals_one_rank(name, results):
     assert set(ours["gradients"]) == set(one["gradients"])
     for tensor, gradient in one["gradients"].items():
         torch.testing.assert_close(ours["gradients"][tensor], gradient, rtol=0, atol=1e-5, msg=tensor)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.endswith(("-fused", "-corrected"))])
+@pytest.mark.parametrize("kind", ["token", "sequence"])
+def test_weights_of_the_updates_own_forward_equal_those_of_a_pass_before_it(name, kind, results):
+    """Of the first pipeline stage's rank, whose gradient has come through the whole model."""
+    passed, own = (results[name]["corrected"][kind, way] for way in ("passed", "own"))
+    assert own["loss"] == pytest.approx(passed["loss"], abs=1e-5)
+    scale = float(passed["gradient"].abs().max())
+    assert scale > 1e-2
+    torch.testing.assert_close(own["gradient"], passed["gradient"], rtol=0, atol=1e-5 * scale)
+    assert 0 < passed["stats"].capped_share < 1
+    assert passed["stats"].largest > 1.2
+    for figure in ("mean", "largest", "capped_share", "effective_share"):
+        expected = getattr(passed["stats"], figure)
+        assert getattr(own["stats"], figure) == pytest.approx(expected, rel=1e-4), figure
 
 
 @pytest.mark.parametrize("name", NAMES)

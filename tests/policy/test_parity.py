@@ -1,5 +1,7 @@
 """The gate's measure against numpy, and what it decides by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,24 @@ def test_nan_never_passes():
     diffs = np.zeros(4000)
     diffs[5] = np.nan
     assert not measured([diffs]).within(LIMITS)
+
+
+def test_a_sample_is_spread_over_the_batch_and_depends_on_seed_and_step():
+    batch = [TrainingSequence((i,), (1,)) for i in range(103)]
+
+    def drawn(seed: int, step: int) -> list[int]:
+        (some,) = parity.sample([batch], 10, seed, step)
+        return [s.prompt_ids[0] for s in some]
+
+    first = drawn(3, 7)
+    assert first == drawn(3, 7)
+    assert len({tuple(drawn(seed, step)) for seed in (3, 4) for step in (7, 8)}) == 4
+    assert [i * 10 // 103 for i in first] == list(range(10))  # one of each tenth
+    assert {i for step in range(300) for i in drawn(0, step)} == set(range(103))
+    for count in (None, 103, 500):
+        assert parity.sample([batch], count, 3, 7) == [batch]
+    elsewhere = [replace(s, sampled_here=s.prompt_ids[0] % 2 == 0) for s in batch]
+    assert {s.prompt_ids[0] % 2 for s in parity.sample([elsewhere], 10, 3, 7)[0]} == {0}
 
 
 def test_limits_by_dtype_device_and_recipe():

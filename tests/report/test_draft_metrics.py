@@ -1,5 +1,6 @@
 """Refinements against their chosen draft, on cases counted by hand."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -8,7 +9,7 @@ from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.report.draft_metrics import draft_metrics, is_right
 from igrpo_mcore.rewards.accuracy import final_answer_of, same_as_written
 from igrpo_mcore.rewards.options import RewardOptions
-from igrpo_mcore.types import Completion, Group, Prompt, Score
+from igrpo_mcore.types import Completion, Group, Prompt, PromptRollout, Score
 from tests.support.rollouts import PROBLEM, random_rollouts, two_stages
 
 ANYWHERE = RewardOptions(AccuracyFrom.anywhere)
@@ -65,6 +66,26 @@ def test_without_a_right_draft_there_is_no_accuracy_given_one() -> None:
     found = draft_metrics([WRONG_DRAFT], ANYWHERE)
     assert found["refinements/accuracy_given_right_draft"] is None
     assert found["refinements/accuracy_given_wrong_draft"] == pytest.approx(1 / 3)
+
+
+def test_a_draft_of_another_problem_is_right_for_its_own_and_not_gained_over() -> None:
+    """Each prompt of the first test given the other's draft (``rollout.selection=mismatched``)."""
+    step = (RIGHT_DRAFT, WRONG_DRAFT)
+    drafts = [rollout.stages[0] for rollout in step]
+    crossed = [
+        PromptRollout((replace(own, foreign=other.given), rollout.stages[1]))
+        for rollout, own, other in zip(step, drafts, drafts[::-1], strict=True)
+    ]
+    found, matched = draft_metrics(crossed, ANYWHERE), draft_metrics(step, ANYWHERE)
+    compared = ("gain_over_draft", "beat_draft", "equal_draft", "below_draft")
+    assert {found[f"refinements/{name}"] for name in compared} == {None}
+    assert found["refinements/accuracy_given_right_draft"] == pytest.approx(
+        1 / 3
+    )  # WRONG_DRAFT's refinements
+    assert found["refinements/accuracy_given_wrong_draft"] == pytest.approx(2 / 3)
+    assert found["refinements/repeat_answer"] == pytest.approx((0 + 1) / 6)  # of 8: none, of 5: one
+    for name in ("chosen_reward", "chosen_accuracy", "best_accuracy", "best_of_n_expected"):
+        assert found[f"drafts/{name}"] == matched[f"drafts/{name}"]
 
 
 def test_plain_grpo_has_none_of_them() -> None:

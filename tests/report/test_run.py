@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from igrpo_mcore.report.plan_table import PLAN_FILE
 from igrpo_mcore.report.records import read_metrics
 from igrpo_mcore.report.rollout_metrics import rollout_metrics
 from igrpo_mcore.report.run import RunReport
+from igrpo_mcore.types import PromptRollout
 from tests.support.rollouts import random_rollouts
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -187,6 +189,20 @@ def test_a_long_run_with_gaps_and_plain_grpo(tmp_path: Path) -> None:
             lines.write(json.dumps({"step": step, **step_metrics(step, rollouts)}) + "\n")
     _, page = checked(write_report(tmp_path))
     assert page.seen.count("svg") >= 8
+
+
+def test_a_draft_that_went_to_another_problem_is_said_to_have(tmp_path: Path) -> None:
+    drafts, refinements = random_rollouts(3, prompts=1)[0].stages
+    other = (replace(drafts.group.completions[0], text="<of another>"), drafts.group.scores[0])
+    report = play(config(tmp_path), 1, 0)
+    crossed = [PromptRollout((replace(drafts, foreign=other), refinements))]
+    report.step(1, crossed, step_metrics(1, crossed))
+    report.finish()
+    folder = tmp_path / "runs/first"
+    (record,) = map(json.loads, (folder / "samples.jsonl").read_text().splitlines())
+    assert record["stages"][0]["foreign_draft"] == "<of another>"
+    html, _ = checked(folder / "report.html")
+    assert html.count("went to another problem") == 1
 
 
 def test_the_page_can_be_written_by_hand(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from igrpo_mcore import device
 from igrpo_mcore.config.schema import DType
-from igrpo_mcore.policy.policy import UpdateStats
+from igrpo_mcore.policy.update_stats import UpdateStats
 from igrpo_mcore.report.throughput import throughput
 from igrpo_mcore.run import rank_spread
 from igrpo_mcore.run.phases import Phases

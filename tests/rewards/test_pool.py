@@ -73,6 +73,59 @@ def test_no_completions_no_scores(pool: RewardPool) -> None:
         pool.score([PROBLEM], [])
 
 
+def submit(pool: RewardPool, texts: dict[str, str]) -> None:
+    while not all(worker.loaded for worker in pool._workers.processes):  # one lost by the test before
+        pool._workers.advance(0.1)
+    for key, text in texts.items():
+        pool.submit(key, PROBLEM, completion(text))
+
+
+def collect(pool: RewardPool, limit_s: float = 120.0) -> dict[str, Score]:
+    """By polling alone, as the rollout does between two decoding steps."""
+    found: dict[str, Score] = {}
+    deadline = time.monotonic() + limit_s
+    while pool.pending:
+        assert time.monotonic() < deadline
+        for key, score in pool.poll():
+            assert key not in found
+            found[str(key)] = score
+        time.sleep(0.001)
+    return found
+
+
+def test_polling_gives_what_score_gives(pool: RewardPool) -> None:
+    texts = {f"k{i}": text for i, text in enumerate(["3", "raise why", "4", "die", "5", "nan", *"6789" * 9])}
+    submit(pool, texts)
+    assert pool.pending == len(texts)
+    found = collect(pool)
+    assert [found[key] for key in texts] == score(pool, *texts.values())
+    assert pool.poll() == [] == pool.wait(0.5)  # nothing is pending: no wait
+
+
+def test_a_poll_does_not_wait_and_a_wait_ends_with_the_first(pool: RewardPool) -> None:
+    submit(pool, {"slow": "sleep 1.0", "fast": "sleep 0.3"})
+    assert pool.poll() == []
+    assert pool.wait(0.0) == [] == pool.wait(0.01)
+    first = [key for key, _ in pool.wait()]
+    assert first[0] == "fast"
+    assert set(first) | set(collect(pool)) == {"slow", "fast"}
+
+
+def test_score_leaves_what_was_submitted_before(pool: RewardPool) -> None:
+    submit(pool, {"a": "sleep 0.2", "b": "7"})
+    assert [s.parts[BY_TEXT] for s in score(pool, "3", "4")] == [3.0, 4.0]
+    assert pool.pending == 2
+    found = collect(pool)
+    assert found["b"].parts[BY_TEXT] == 7.0
+    assert set(found) == {"a", "b"}
+
+
+def test_a_call_over_its_limit_fails_though_nobody_polled(pool: RewardPool) -> None:
+    submit(pool, {"over": "sleep 2.2", "hangs": "spin"})
+    time.sleep(2.6)  # as long as a decoding step that is held up
+    assert {key: s.failures for key, s in collect(pool).items()} == {"over": (BY_TEXT,), "hangs": (BY_TEXT,)}
+
+
 def test_a_failure_is_logged_once_a_message(pool: RewardPool, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         score(pool, "raise twice", "raise twice", "raise another")
@@ -84,7 +137,7 @@ def test_a_failure_is_logged_once_a_message(pool: RewardPool, caplog: pytest.Log
 
 
 def test_a_worker_lost_between_calls_is_replaced(pool: RewardPool) -> None:
-    (worker, *_) = pool._workers
+    (worker, *_) = pool._workers.processes
     os.killpg(worker.process.pid, signal.SIGKILL)
     worker.process.wait()
     scores = score(pool, *[str(i) for i in range(20)])
@@ -159,7 +212,7 @@ def _runs(pid: int) -> bool:
 
 def test_closing_ends_the_workers_and_may_be_repeated() -> None:
     pool = RewardPool(RewardConfig(weights={f"{USER}:pid": 1.0}, workers=2))
-    pids = [worker.process.pid for worker in pool._workers]
+    pids = [worker.process.pid for worker in pool._workers.processes]
     pool.close()
     pool.close()
     wait_until_gone(pids)
@@ -179,7 +232,7 @@ from igrpo_mcore.config.schema import RewardConfig
 from igrpo_mcore.rewards.pool import RewardPool, default_workers
 from igrpo_mcore.types import Completion, Problem
 pool = RewardPool(RewardConfig(weights={sys.argv[1]: 1.0}, time_limit_s=2.0))
-print(pool._workers[0].process.pid, flush=True)
+print(pool._workers.processes[0].process.pid, flush=True)
 if sys.argv[2]:
     pool.score([Problem("1", "q", "a")], [Completion((), (), sys.argv[2], False)])
 if sys.argv[3] == "end":

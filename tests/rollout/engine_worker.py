@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from igrpo_mcore.config.schema import DType, RolloutConfig
-from igrpo_mcore.rollout.engine import EngineMemory, Sampling
+from igrpo_mcore.rollout.engine import EngineMemory, Sampling, generate
 from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.types import Problem, Score
@@ -49,7 +49,7 @@ def compare(engine: VLLMEngine, folder: Path) -> dict:
     prompts = prompts_of(engine.index)
     seeds = [100 + i for i in range(len(prompts))]
     sampling = Sampling(4, TEMPERATURE, 24, (EOS,))
-    groups = engine.generate(prompts, sampling, seeds)
+    groups = generate(engine, prompts, sampling, seeds)
     worst, endings_right = 0.0, True
     for prompt, group in zip(prompts, groups, strict=True):
         for completion in group:
@@ -62,7 +62,7 @@ def compare(engine: VLLMEngine, folder: Path) -> dict:
             endings_right &= completion.truncated == (not stopped) and (stopped or len(expected) == 24)
     greedy_equal = True
     for prompt, (completion,) in zip(
-        prompts, engine.generate(prompts, Sampling(1, 0.0, 24, (EOS,)), seeds), strict=True
+        prompts, generate(engine, prompts, Sampling(1, 0.0, 24, (EOS,)), seeds), strict=True
     ):
         expected = model.generate(
             torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=EOS, pad_token_id=0
@@ -70,8 +70,8 @@ def compare(engine: VLLMEngine, folder: Path) -> dict:
         greedy_equal &= expected[0, len(prompt) :].tolist() == list(completion.token_ids)
     tokens = [[c.token_ids for c in group] for group in groups]
     every = [completion for group in groups for completion in group]
-    again = [[c.token_ids for c in g] for g in engine.generate(prompts[2:4], sampling, seeds[2:4])]
-    other = [[c.token_ids for c in g] for g in engine.generate(prompts, sampling, [s + 50 for s in seeds])]
+    again = [[c.token_ids for c in g] for g in generate(engine, prompts[2:4], sampling, seeds[2:4])]
+    other = [[c.token_ids for c in g] for g in generate(engine, prompts, sampling, [s + 50 for s in seeds])]
     return {
         "logprob_difference": worst,
         "greedy_equal": greedy_equal,
@@ -149,7 +149,7 @@ def check(family: str, tp: int, scratch: Path) -> dict:
     result["second"] = compare(engine, other)
 
     scorer = SharedScorer(RankScorer() if engine.is_first_rank else None, engine.group)
-    problem, completion = Problem("p", "1", "1"), engine.generate([[5]], Sampling(1, 1.0, 2, ()), [0])[0][0]
+    problem, completion = Problem("p", "1", "1"), generate(engine, [[5]], Sampling(1, 1.0, 2, ()), [0])[0][0]
     first_rank = dist.get_process_group_ranks(engine.group)[0]
     pids: list = [None] * dist.get_world_size()
     dist.all_gather_object(pids, os.getpid())

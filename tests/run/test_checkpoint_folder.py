@@ -19,9 +19,11 @@ def write(folder: CheckpointFolder, step: int) -> None:
 def test_the_newest_are_kept_and_read_back(tmp_path):
     folder = CheckpointFolder(tmp_path / "checkpoints", keep=2)
     assert folder.latest() is None
+    assert folder.oldest_step() == 0
     for step in (5, 10, 1_000_000):
         write(folder, step)
     assert [path.name for path in folder.all()] == ["step_000010", "step_1000000"]
+    assert folder.oldest_step() == 10
     latest = folder.latest()
     assert folder.read(latest) == (Position(1_000_000, 10_000_000, 1_000_000), LAYOUT)
 

@@ -44,7 +44,7 @@ def main() -> None:
     found: dict[str, list] = {}
 
     def gate(case: str) -> None:
-        rollouts, _ = trainer.sampler.sample(1, 0)
+        rollouts = trainer.sampler.sample(1, 0).rollouts
         sampled_at = trainer.config.rollout.temperature
         if case == "temperature":
             trainer.config.rollout.temperature = 1.4 * sampled_at
@@ -53,7 +53,7 @@ def main() -> None:
         trainer.config.rollout.temperature = sampled_at
         said = ""
         try:
-            trainer.gate(batches, logprobs)
+            trainer.gate.check(batches, logprobs, 1)
         except UserError as error:
             said = str(error)
         measured = parity.compare(batches, logprobs)

@@ -15,11 +15,14 @@ from igrpo_mcore import trainer as trainer_module
 from igrpo_mcore.config.schema import Config, DType
 from igrpo_mcore.device_memory import DeviceMemory
 from igrpo_mcore.families import architecture_of
+from igrpo_mcore.gate import Gate
 from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.learner import Learner
 from igrpo_mcore.policy.parallel import start_process_groups
 from igrpo_mcore.policy.policy import Policy
+from igrpo_mcore.rollout.sampler import StepSamples
 from igrpo_mcore.run.checkpoint_folder import Position
+from igrpo_mcore.run.journal import NoJournal
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import TrainingSequence
@@ -88,7 +91,11 @@ def run(checkpoint: str, mini_batches: int, passes: int, kind: str) -> dict:
 
     policy.update, policy.logprobs = recorded_update, recorded_logprobs
     trainer.gpu = DeviceMemory(policy, lambda: RecordingEngine(events), trainer.phases)
-    trainer.sampler = SimpleNamespace(sample=lambda step, drawn: ([], {}))
+    nothing: list = []
+    trainer.sampler = SimpleNamespace(
+        sample=lambda step, drawn: StepSamples(nothing, nothing, {}, 4), journal=NoJournal()
+    )
+    trainer.gate = Gate(config, trainer.learner, trainer.gpu, None)
     trainer.push = lambda: events.append("push")
     trainer_module.mini_batches = lambda *_: batches
     trainer_module.rank_spread = lambda phases: {}

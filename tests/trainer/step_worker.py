@@ -12,7 +12,7 @@ import torch.distributed as dist
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.objective.batch import mini_batches
 from igrpo_mcore.policy.architecture import load_hf_config
-from igrpo_mcore.rollout.engine import Sampling
+from igrpo_mcore.rollout.engine import Sampling, generate
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.weights.checkpoint import resolve_checkpoint
 from igrpo_mcore.weights.hf_import import load_hf_weights
@@ -30,15 +30,15 @@ def main() -> None:
     weights = Collector()
 
     def greedy() -> list[list[int]]:
-        found = trainer.gpu.engine.generate(PROMPTS, GREEDY, seeds=[0] * len(PROMPTS))
+        found = generate(trainer.gpu.engine, PROMPTS, GREEDY, seeds=[0] * len(PROMPTS))
         return [list(group[0].token_ids) for group in found]
 
     trainer.push()
     seen["greedy_before"] = greedy()
-    rollouts, _ = trainer.sampler.sample(1, 0)
+    rollouts = trainer.sampler.sample(1, 0).rollouts
     seen["rollouts"] = rollouts
     batch = mini_batches(rollouts, 1, trainer.config.objective, trainer.config.rollout)[0]
-    measured = trainer.gate([batch], trainer.learner.logprobs([batch]))
+    measured = trainer.gate.check([batch], None, 1)
     seen["parity"] = measured
     policy, objective = trainer.learner.policy, trainer.learner.objective
     hf_config = load_hf_config(trainer.config.model.path)
@@ -50,7 +50,7 @@ def main() -> None:
     seen["stats"] = policy.update(batch, objective)
     trainer.push()
     seen["greedy_after"] = greedy()
-    again, _ = trainer.sampler.sample(1, 0)
+    again = trainer.sampler.sample(1, 0).rollouts
     seen["resampled_differently"] = again != rollouts
     whole.push(weights)
     seen["weights_after"] = weights.tensors

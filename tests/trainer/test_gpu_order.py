@@ -4,13 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from igrpo_mcore import device_memory
+from igrpo_mcore import device_memory, gate
 from igrpo_mcore import trainer as trainer_module
 from igrpo_mcore.config.schema import Config, DataConfig, DType, ModelConfig
 from igrpo_mcore.device_memory import DeviceMemory
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy import learner
+from igrpo_mcore.rollout.sampler import StepSamples
 from igrpo_mcore.run.checkpoint_folder import Position
+from igrpo_mcore.run.journal import NoJournal
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import TrainingSequence
@@ -31,7 +33,8 @@ class Run:
         self.events: list[str] = []
         policy = RecordingPolicy(self.events, off_by, offloads)
         self.trainer = trainer = Trainer.__new__(Trainer)
-        trainer.config, trainer.phases, trainer.report, trainer.checkpoints = config, Phases(), None, None
+        trainer.config, trainer.phases, trainer.report = config, Phases(), None
+        trainer.checkpoints = SimpleNamespace(oldest_step=lambda: 0)
         trainer.position = Position(0, 0, 0)
         trainer.learner = learner.Learner(config, policy, trainer.phases)
 
@@ -40,14 +43,15 @@ class Run:
             return RecordingEngine(self.events)
 
         trainer.gpu = DeviceMemory(policy, start_engine, trainer.phases)
-        trainer.sampler = SimpleNamespace(sample=self.sample)
+        trainer.sampler = SimpleNamespace(sample=self.sample, journal=NoJournal())
         trainer.pusher = SimpleNamespace(push=self.pushed)
         monkeypatch.setattr(
             trainer_module, "mini_batches", lambda *_: [[TrainingSequence((1,), (2, 3, 4), LOGPROBS)]]
         )
         monkeypatch.setattr(trainer_module, "rank_spread", lambda phases: {})
-        monkeypatch.setattr(trainer_module, "verify_weights", self.verify)
-        monkeypatch.setattr(trainer_module, "save_checkpoint", self.save)
+        monkeypatch.setattr(gate, "verify_weights", self.verify)
+        trainer.gate = gate.Gate(config, trainer.learner, trainer.gpu, trainer.pusher)
+        trainer.writer = SimpleNamespace(begin=self.save)
 
     @property
     def engine(self) -> RecordingEngine:
@@ -57,7 +61,8 @@ class Run:
         assert self.engine.weights == "on the GPU"
         assert self.engine.kv_cache
         self.events.append("sample")
-        return [], {}
+        nothing: list = []
+        return StepSamples(nothing, nothing, {}, 4)
 
     def pushed(self, engine: RecordingEngine) -> None:
         assert engine.weights != "discarded"
@@ -68,10 +73,9 @@ class Run:
         self.events.append(f"verify weights {self.engine.weights}")
         return SimpleNamespace(mismatches=(SimpleNamespace(tensor="model.norm.weight"),))
 
-    def save(self, *_: object) -> str:
+    def save(self, *_: object) -> None:
         assert not self.trainer.learner.policy.offloaded
         self.events.append("save")
-        return "step_000001"
 
     def taken(self) -> list[str]:
         """Events since the last look."""
@@ -105,6 +109,30 @@ def test_a_step_of_several_updates_restores_once(monkeypatch):
     run.trainer.step(2)
     expected = ["sample", "sleep, weights discarded", "logprobs", "restore", *["update"] * 3, *PUSH]
     assert run.taken() == expected
+
+
+@pytest.mark.parametrize("correction", ["token", "sequence"])
+def test_samples_are_corrected_without_a_pass_of_their_own(monkeypatch, correction: str):
+    """One update has log π_old in its own forward pass; several updates ask for it before the first."""
+    run = Run(monkeypatch, objective__correction=correction)
+    run.taken()
+    run.trainer.step(2)
+    assert "logprobs" not in run.taken()
+    several = Run(monkeypatch, objective__correction=correction, train__passes=2)
+    several.taken()
+    several.trainer.step(2)
+    assert several.taken().count("logprobs") == 1
+
+
+@pytest.mark.parametrize(("passes", "compared"), [(1, 4), (2, 9)])
+def test_the_gate_takes_a_sample_where_no_update_wants_all(monkeypatch, passes: int, compared: int):
+    run = Run(monkeypatch, train__passes=passes, parity__sequences=4)
+    batch = [TrainingSequence((i,), (2, 3, 4), LOGPROBS) for i in range(9)]
+    monkeypatch.setattr(trainer_module, "mini_batches", lambda *_: [batch])
+    sizes = []
+    run.trainer.learner.policy.logprobs = lambda some: sizes.append(len(some)) or {}
+    run.trainer.step(5)
+    assert sizes == [compared]
 
 
 def test_a_reference_is_asked_before_the_optimizer_comes_back(monkeypatch):

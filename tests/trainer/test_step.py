@@ -27,7 +27,7 @@ rollout:
   {{tp: {case.rollout_tp}, num_drafts: {case.drafts}, num_refinements: {case.refinements}, temperature: 0.9,
     max_prompt_tokens: 80, max_completion_tokens: 20, draft_template: "{{problem}} Draft: {{draft}}"}}
 reward: {{weights: {{"tests.support.rewards:digit_share": 1.0, accuracy: 0.0, format: 0.0}}}}
-objective: {{advantage_std: {case.std}}}
+objective: {{advantage_std: {case.std}, original_prompt_weight: {case.under_q}}}
 optimizer: {{lr: {case.lr}, warmup_ratio: 0.0, min_lr_ratio: 1.0, grad_clip: 1000000.0}}
 train: {{steps: 1, prompts_per_step: {case.prompts}}}
 run: {{name: step, dir: {root}, tensorboard: false}}
@@ -50,13 +50,15 @@ class Case:
     prompts: int = 4
     drafts: int = 3
     refinements: int = 4
+    under_q: float = 0.0
+    """Weight of the refinements under the original prompt."""
     chat: str = "u:{}\na:"
     """The prompt that the chat template makes of a question."""
 
 
 CASES = {
     "qwen3": Case(4, 2, 2, "true", 2, "population", 0.01),
-    "nemotron_h": Case(2, 2, 1, "true", 1, "sample", 0.01),
+    "nemotron_h": Case(2, 2, 1, "true", 1, "sample", 0.01, under_q=0.5),
     # pre-trained, 135 M parameters; its tied head lies in another pipeline stage than the embedding
     "smollm2": Case(
         ranks=2,
@@ -138,11 +140,19 @@ def test_sampler_logprobs_equal_transformers(step):
 
 def test_loss_gradient_and_update(step):
     case, seen, model, _ = step
-    loss = torch.zeros(())
+    loss, under_q = torch.zeros(()), []
     for rollout in seen["rollouts"]:
-        group = rollout.trained  # stage 2 alone carries the gradient
+        group = rollout.trained
         mean, std = statistics.fmean(group.rewards), STD[case.std](group.rewards)
+        single_shot = rollout.single_shot
         for completion, reward in zip(group.completions, group.rewards, strict=True):
+            # RLTF-SD (arXiv 2602.02482): the refinement under q, the drafts' mean as baseline, no ratio
+            gain = case.under_q * (reward - statistics.fmean(single_shot.rewards))
+            if gain:
+                logprob = logprobs(model, single_shot.prompt.token_ids, completion.token_ids)
+                ratio = (logprob - logprob.detach()).exp()
+                loss = loss - gain * ratio.mean() / case.refinements / case.prompts
+                under_q.append(len(completion.token_ids))
             advantage = (reward - mean) / std if std else 0.0
             logprob = logprobs(model, group.prompt.token_ids, completion.token_ids)
             ratio = (logprob - logprob.detach()).exp()  # one update: π_old is π_θ
@@ -153,7 +163,8 @@ def test_loss_gradient_and_update(step):
     groups = [rollout.trained for rollout in seen["rollouts"]]
     trained = [group for group in groups if len(set(group.rewards)) > 1]  # the others have no gradient
     answered = [len(completion.token_ids) for group in trained for completion in group.completions]
-    assert seen["stats"].head_rows == sum(answered) < seen["stats"].tokens
+    assert bool(under_q) == bool(case.under_q)
+    assert seen["stats"].head_rows == sum(answered) + sum(under_q) < seen["stats"].tokens
     norm = float(torch.stack([p.grad.norm() for p in model.parameters()]).norm())
     assert norm > 1e-3
     assert seen["stats"].grad_norm == pytest.approx(norm, rel=1e-3)

@@ -10,7 +10,7 @@ from igrpo_mcore.config.schema import Config, DType, ParallelConfig
 from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy.architecture import load_hf_config
 from igrpo_mcore.policy.policy import Policy
-from igrpo_mcore.rollout.engine import Sampling
+from igrpo_mcore.rollout.engine import Sampling, generate
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.types import TrainingSequence
 from igrpo_mcore.weights.hf_export import export_hf
@@ -41,7 +41,7 @@ def export_differences(family: str, scratch: Path, parallel: ParallelConfig, rol
     tokenizer = AutoTokenizer.from_pretrained(out)
     engine = VLLMEngine(str(out), config.rollout, DType.float32, tokenizer, load_format="auto")
     ENGINES.append(engine)
-    sampled = engine.generate(PROMPTS, Sampling(2, 1.0, 16, ()), list(range(len(PROMPTS))))
+    sampled = generate(engine, PROMPTS, Sampling(2, 1.0, 16, ()), list(range(len(PROMPTS))))
     sequences = [
         TrainingSequence(tuple(prompt), c.token_ids, c.logprobs, 0.0, 1.0)
         for prompt, group in zip(PROMPTS, sampled, strict=True)

@@ -17,7 +17,7 @@ from igrpo_mcore.config.schema import DType, ModelConfig, ParallelConfig
 from igrpo_mcore.families import architecture_of
 from igrpo_mcore.policy.model import PolicyModel, build_model
 from igrpo_mcore.policy.parallel import start_process_groups
-from igrpo_mcore.rollout.engine import RolloutEngine, Sampling
+from igrpo_mcore.rollout.engine import RolloutEngine, Sampling, generate
 
 
 def lay_out_ranks(parallel: ParallelConfig) -> None:
@@ -101,7 +101,7 @@ def largest_difference(
         renamed = {name.replace("backbone.", "model."): tensor for name, tensor in weights.items()}
         assert set(renamed) <= names, set(renamed) - names
         model.load_state_dict(renamed, strict=False)
-    completions = engine.generate(PROMPTS, Sampling(1, 0.0, 16, ()), [0] * len(PROMPTS))
+    completions = generate(engine, PROMPTS, Sampling(1, 0.0, 16, ()), [0] * len(PROMPTS))
     worst = 0.0
     for prompt, (completion,) in zip(PROMPTS, completions, strict=True):
         ids = torch.tensor([prompt + list(completion.token_ids)])

@@ -82,6 +82,11 @@ def test_damage_is_named(tmp_path, family):
     named = result_of(run_ranks("tests.weights.verify_worker", 1, folder))
     assert named.pop("clean") == named.pop("pushed again") == []
     assert all(read == tensors for read, tensors in named.pop("read_back").values())
+    # all that vLLM's sleep does not keep was filled with NaN, then pushed
+    assert named.pop("poisoned weights") > 0
+    assert named.pop("poisoned") > 0
+    assert named.pop("pushed after poison") == []
+    assert named.pop("says the same")
     assert named.pop("export differs from policy") == named.pop("export in vLLM differs") == []
     assert named.pop("export in transformers") < 1e-4
     assert named.pop("not pushed yet") == (47 if family == "qwen3" else 23)

@@ -13,12 +13,14 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
+from igrpo_mcore.rollout.engine import Sampling
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.weights.hf_export import export_hf
 from igrpo_mcore.weights.hf_import import load_hf_weights
 from igrpo_mcore.weights.push import Pusher
 from igrpo_mcore.weights.verify import verify_weights
-from tests.weights.support import build_policy, largest_difference, lay_out_ranks
+from tests.weights.poison import poison
+from tests.weights.support import PROMPTS, build_policy, largest_difference, lay_out_ranks
 
 Stream = Iterable[tuple[str, Tensor]]
 Damage = Callable[[Stream], Iterator[tuple[str, Tensor]]]
@@ -109,6 +111,19 @@ def main() -> None:
         named[case] = verify()
     pusher.push(engine)
     named["pushed again"] = verify()
+
+    def sampled() -> list:
+        found = engine.generate(PROMPTS, Sampling(1, 0.0, 16, ()), [0] * len(PROMPTS))
+        return [(completion.token_ids, completion.logprobs) for (completion,) in found]
+
+    said = sampled()
+    filled = poison(engine.model)
+    named["poisoned weights"] = sum(name.split(".")[-1] in ("weight", "bias", "A", "D") for name in filled)
+    named["poisoned"] = len(verify())
+    pusher.push(engine)
+    named["pushed after poison"] = verify()
+    named["says the same"] = sampled() == said
+    print("poisoned:", filled, flush=True)
 
     out = folder.parent / "export"
     export_hf(chunks, config, folder, out, torch.float32, max_file_bytes=1_000_000)

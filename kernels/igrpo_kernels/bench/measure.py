@@ -27,7 +27,7 @@ def seconds(
 def once(call: Callable[[], object], device: str) -> float:
     """Time of one call: on the GPU's own clock, or a CPU's processor time by threads.
 
-    Processor time, as other work on the machine then counts for less; it is the wall clock of a quiet one.
+    Processor time, so that other work on the machine counts for less; on a quiet one it is the wall clock's.
     """
     if device != "cuda":
         start = time.process_time()

@@ -1,0 +1,1 @@
+"""Several runs as one: sweeps that make them, comparisons that read them."""

@@ -1,0 +1,156 @@
+"""A run under random kills for MINUTES: ``python scripts/soak.py --out DIR --minutes 30``.
+
+The run is killed at random moments (SIGKILL to a rank, or to the launcher with all of its processes; SIGTERM
+to the launcher) and started again until the time is over. Throughout: no step's metrics change once a
+checkpoint has them, steps never go back behind a checkpoint, no completion in the journal is sampled again.
+Then the last start runs undisturbed for ``--calm`` minutes, in which the memory of every rank may grow by
+``--growth`` at most. Status 0 where all of that holds.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+import psutil
+from disturbed import Run
+from same_run import MEASURED, steps
+
+
+def ranks(job: psutil.Process) -> dict[int, psutil.Process]:
+    """The job's ranks by number."""
+    found = {}
+    for process in job.children():
+        with contextlib.suppress(psutil.Error, KeyError):
+            found[int(process.environ()["RANK"])] = process
+    return found
+
+
+def computed(run: Run) -> dict[int, str]:
+    """Each step's metrics without what a clock decides, as text."""
+    if not (run.folder / "metrics.jsonl").exists():
+        return {}
+    lines = [{k: v for k, v in step.items() if not k.startswith(MEASURED)} for step in steps(str(run.folder))]
+    return {int(line["step"] or 0): json.dumps(line) for line in lines}
+
+
+def checkpointed(run: Run) -> int:
+    return max((int(path.name[5:]) for path in run.folder.glob("checkpoints/step_*")), default=0)
+
+
+def disturb(job, chance: random.Random) -> str:
+    """End the job in one of three ways; says which."""
+    how = chance.choice(["KILL to a rank", "KILL to all", "TERM to the launcher"])
+    if how == "TERM to the launcher":
+        job.send_signal(signal.SIGTERM)
+    elif how == "KILL to all":
+        os.killpg(job.pid, signal.SIGKILL)
+    else:
+        there = ranks(psutil.Process(job.pid))
+        (there[chance.choice(sorted(there))] if there else psutil.Process(job.pid)).kill()
+    return how
+
+
+def wait(job, seconds: float) -> int | None:
+    with contextlib.suppress(Exception):
+        return job.wait(seconds)
+    return None
+
+
+def resident(job) -> dict[int, int]:
+    """Bytes of each rank that are in memory."""
+    found = {}
+    for rank, process in ranks(psutil.Process(job.pid)).items():
+        with contextlib.suppress(psutil.Error):
+            found[rank] = process.memory_info().rss
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="Folder for the run; must be new.")
+    parser.add_argument("--minutes", type=float, default=30.0, help="Time under kills.")
+    parser.add_argument("--calm", type=float, default=5.0, help="Minutes of the last, undisturbed start.")
+    parser.add_argument("--growth", type=float, default=0.02, help="Share by which a rank's memory may grow.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--recipe", default="recipes/tiny_qwen3.yaml")
+    parser.add_argument("--override", action="append", default=[], help="An option of the recipe, key=value.")
+    arguments = parser.parse_args()
+    if arguments.out.exists():
+        raise SystemExit(f"{arguments.out} is there already; give a new folder")
+    chance = random.Random(arguments.seed)
+    run = Run(arguments.out, "soak", arguments.recipe, ("train.steps=100000", *arguments.override))
+    ended, wrong, kills = threading.Event(), list[str](), list[str]()
+    settled: dict[int, str] = {}
+    deadline = time.monotonic() + 60 * arguments.minutes
+
+    def look(after: str) -> None:
+        """The invariants between two starts."""
+        now = computed(run)
+        wrong.extend(
+            f"{after}: step {step} changed" for step, line in settled.items() if now.get(step, line) != line
+        )
+        if lacking := settled.keys() - now.keys():
+            wrong.append(f"{after}: step {min(lacking)} is lost")
+        settled.update({step: line for step, line in now.items() if step <= checkpointed(run)})
+        if again := sum(run.sampled().values()) - len(run.sampled()):
+            wrong.append(f"{after}: {again} completions were sampled again")
+
+    keeper = threading.Thread(target=run.keep_journal, args=(ended,), daemon=True)
+    keeper.start()
+    while time.monotonic() < deadline:
+        job, before = run.start(), run.steps_done()
+        patience = time.monotonic() + 300  # till the first step, then a moment within the next ones
+        while job.poll() is None and run.steps_done() in (0, before) and time.monotonic() < patience:
+            time.sleep(0.2)
+        time.sleep(chance.uniform(0.0, 8.0))
+        how = disturb(job, chance) if job.poll() is None else "it ended by itself"
+        status = wait(job, 120)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+        kills.append(how)
+        print(f"{how}: status {status}, {run.steps_done()} steps, checkpoint {checkpointed(run)}", flush=True)
+        if how == "it ended by itself" or (status is None and "TERM" in how):
+            wrong.append(f"{how}, status {status}: {run.said()[-800:]}")
+            break
+        look(how)
+    memory: dict[int, list[int]] = defaultdict(list)
+    job, calm = run.start(), time.monotonic() + 60 * arguments.calm
+    while time.monotonic() < calm and job.poll() is None:
+        time.sleep(1.0)
+        if run.steps_done() > len(settled) + 2:  # it trains, and the caches of the first steps are full
+            for rank, size in resident(job).items():
+                memory[rank].append(size)
+    job.send_signal(signal.SIGTERM)
+    status = wait(job, 120)
+    if status != 75:
+        wrong.append(f"asked to stop, the last start ended with {status}: {run.said()[-800:]}")
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(job.pid, signal.SIGKILL)
+    look("at the end")
+    ended.set()
+    keeper.join()
+    for rank, sizes in sorted(memory.items()):
+        quarter = max(1, len(sizes) // 4)
+        begin, end = median(sizes[:quarter]), median(sizes[-quarter:])
+        print(f"rank {rank}: {begin / 2**20:.0f} MiB, later {end / 2**20:.0f} MiB ({end / begin - 1:+.2%})")
+        if end / begin - 1 > arguments.growth:
+            wrong.append(f"rank {rank} grew by {end / begin - 1:.1%}")
+    print(
+        f"{len(kills)} kills in {arguments.minutes:g} min, {run.steps_done()} steps, {len(run.sampled())} "
+        f"completions, each sampled once; {'all invariants held' if not wrong else 'NOT WELL:'}"
+    )
+    print("\n".join(wrong))
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,135 @@
+"""LoRA by merged weights against adapters beside frozen layers in plain PyTorch, and between layouts."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from igrpo_mcore.config.schema import LoRAConfig
+from igrpo_mcore.errors import UserError
+from igrpo_mcore.policy.architecture import check_targets
+from igrpo_mcore.policy.lora import first_factors
+from tests.policy.lora_worker import ALPHA, CLIP, LAYOUTS, LR, RANK, SEED, TEMPERATURE
+from tests.policy.oracle import logprobs_of
+from tests.policy.sequences import training_batch
+from tests.support.checkpoints import make_checkpoint
+from tests.support.ranks import run_ranks
+
+DENSE = LoRAConfig().targets
+HYBRID = ["in_proj", "out_proj", "q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
+
+
+class AdaptedLinear(nn.Module):
+    """PEFT's layer: W0 x + (alpha / r) B A x with W0 frozen."""
+
+    def __init__(self, layer: nn.Linear, name: str) -> None:
+        super().__init__()
+        self.layer = layer
+        a, b = first_factors(f"{name}.weight", tuple(layer.weight.shape), RANK, SEED)
+        self.a, self.b = nn.Parameter(a), nn.Parameter(b)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + ALPHA / RANK * (x @ self.a.T) @ self.b.T
+
+
+def reference(checkpoint, updates: int) -> tuple[list[torch.Tensor], dict[str, torch.Tensor], list[float]]:
+    """Log-probs at the start, merged weights after each update's AdamW, gradient norms before clipping."""
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    model.requires_grad_(False)
+    adapted = {}
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in DENSE:
+            adapted[name] = AdaptedLinear(module, name)
+            setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], adapted[name])
+    factors = [p for layer in adapted.values() for p in (layer.a, layer.b)]
+    adam = torch.optim.AdamW(factors, lr=LR, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    batch, norms = training_batch(), []
+    first = [logprobs_of(model, sequence, TEMPERATURE).detach() for sequence in batch]
+    for _ in range(updates):
+        adam.zero_grad()
+        loss = torch.zeros(())
+        for sequence in batch:
+            logprob = logprobs_of(model, sequence, TEMPERATURE)
+            ratio = (logprob - logprob.detach()).exp()
+            loss = loss - sequence.weight * sequence.advantage * ratio.sum()
+        loss.backward()
+        norms.append(float(nn.utils.clip_grad_norm_(factors, CLIP)))
+        adam.step()
+    merged = {
+        f"{name}.weight": layer.layer.weight + ALPHA / RANK * layer.b.detach() @ layer.a.detach()
+        for name, layer in adapted.items()
+    }
+    return first, merged, norms
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    root = tmp_path_factory.mktemp("lora")
+    checkpoints = {family: make_checkpoint(root / family, family) for family in ("qwen3", "nemotron_h")}
+    targets = {"qwen3": DENSE, "nemotron_h": HYBRID}
+    cases = [f"{family}:{path}:{','.join(targets[family])}" for family, path in checkpoints.items()]
+    run_ranks("tests.policy.lora_worker", 2, root, *cases)
+    return checkpoints, {f: torch.load(root / f"{f}.pt", weights_only=False) for f in checkpoints}
+
+
+@pytest.mark.slow
+def test_three_updates_are_those_of_adapters_beside_frozen_layers(seen):
+    checkpoints, found = seen
+    logprobs, merged, norms = reference(checkpoints["qwen3"], 3)
+    assert min(norms) > CLIP  # so that clipping by the norm of all factors counts
+    for layout in LAYOUTS:
+        run = found["qwen3"][layout]
+        for index, expected in enumerate(logprobs):  # B = 0: nothing has changed yet
+            assert torch.allclose(run["logprobs"][index], expected, atol=1e-5)
+        assert run["norms"] == pytest.approx(norms, rel=1e-3)
+        moved = 0.0
+        for name, before in run["base"].items():
+            after = run["weights"][name]
+            if name in merged:
+                moved = max(moved, float((after - before).abs().max()))
+                assert torch.allclose(after, merged[name], rtol=0, atol=1e-4), name
+            else:
+                assert torch.equal(after, before), f"{name} is no target and changed"
+        assert set(merged) < set(run["base"])
+        assert moved > 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["qwen3", "nemotron_h"])
+def test_layouts_agree_and_a_checkpoint_loads_into_each(seen, family):
+    _, found = seen
+    first = found[family]["dp2"]
+    options = LoRAConfig(targets=HYBRID if family == "nemotron_h" else DENSE)
+    targets = [name for name in first["base"] if options.adapts(name)]
+    assert targets
+    for layout in LAYOUTS:
+        run = found[family][layout]
+        assert run["norms"] == pytest.approx(first["norms"], rel=1e-3)
+        for name in run["base"]:
+            for what in ("weights", "fourth"):
+                assert torch.allclose(run[what][name], first[what][name], rtol=0, atol=2e-4), (layout, name)
+            assert torch.equal(run["loaded"][name], found[family]["tp2"]["weights"][name])
+            expected = run["fourth"][name]
+            assert torch.allclose(run["fourth after loading"][name], expected, rtol=0, atol=2e-4), name
+        changed = [name for name in run["base"] if not torch.equal(run["weights"][name], run["base"][name])]
+        assert sorted(changed) == sorted(targets)
+        again = [name for name in changed if not torch.equal(run["fourth"][name], run["weights"][name])]
+        assert again == changed
+
+
+def test_factors_follow_from_name_and_seed_alone():
+    a, b = first_factors("model.layers.0.self_attn.q_proj.weight", (8, 64), 4, seed=1)
+    assert torch.equal(a, first_factors("model.layers.0.self_attn.q_proj.weight", (8, 64), 4, seed=1)[0])
+    assert not torch.equal(a, first_factors("model.layers.1.self_attn.q_proj.weight", (8, 64), 4, seed=1)[0])
+    assert not torch.equal(a, first_factors("model.layers.0.self_attn.q_proj.weight", (8, 64), 4, seed=2)[0])
+    assert (a.shape, b.shape, float(b.abs().max())) == ((4, 64), (8, 4), 0.0)
+    assert 0.5 / math.sqrt(64) < float(a.abs().max()) <= 1 / math.sqrt(64)
+
+
+def test_a_target_that_the_model_lacks():
+    names = ["model.layers.0.self_attn.q_proj.weight", "model.norm.weight"]
+    check_targets(names, LoRAConfig(targets=["q_proj"]))
+    with pytest.raises(UserError, match="no tensor of the model is called qproj; it has q_proj"):
+        check_targets(names, LoRAConfig(targets=["qproj"]))

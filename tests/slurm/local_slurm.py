@@ -17,8 +17,7 @@ NODES = ("node1", "node2")
 CPUS, GPUS = 32, 8
 """Claimed, not there: so that a script's own header can be submitted as it is."""
 HOSTS = Path("/etc/hosts")
-HOSTS_LINE = f"127.0.0.1 {' '.join(NODES)} # igrpo tests, process {os.getpid()}\n"
-"""One a process: another worker's Slurm may start and end beside this one."""
+HOSTS_LINE = f"127.0.0.1 {' '.join(NODES)} # igrpo tests\n"
 
 CONF = """\
 ClusterName=igrpo

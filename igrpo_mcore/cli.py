@@ -4,7 +4,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,19 +27,16 @@ app = typer.Typer(
     help="iGRPO training on Megatron-Core, with vLLM engines in the same ranks.",
 )
 
-CHECKED = "IGRPO_PREFLIGHT_DONE"
-"""Set for the ranks that `igrpo train` starts itself: it has checked everything already."""
-
-
-START = "-start"
-"""Ends the name of the folder that `igrpo eval RECIPE` writes to."""
-
 
 class ExportType(StrEnum):
     bfloat16 = "bfloat16"
     float32 = "float32"
 
 
+Step = Annotated[
+    str | None,
+    typer.Option(help="Of a run's checkpoint, or `best` by eval.every; none takes the newest."),
+]
 Recipe = Annotated[Path, typer.Argument(help="YAML file of options, see recipes/.")]
 Overrides = Annotated[
     list[str] | None,
@@ -98,31 +95,30 @@ def _train(config: "Config") -> None:
 
 @app.command("eval")
 def evaluate(
-    source: Annotated[Path, typer.Argument(metavar="RUN_OR_RECIPE", help="runs/NAME, or a recipe.")],
+    source: Annotated[
+        Path, typer.Argument(help="runs/NAME, one of its checkpoints, a Hugging Face folder, or a recipe.")
+    ],
     overrides: Overrides = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME,…, NAME=FILE, FILE or reasoning_gym:TASK,…; none takes held-out problems."),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Completions a problem; none takes the suite's or eval.samples.")
+    ] = None,
+    problems: Annotated[
+        int | None, typer.Option(min=1, help="Problems of each suite, the first ones; none takes all.")
+    ] = None,
     against: Annotated[Path | None, typer.Option(help="An earlier eval/step_N.json to print beside.")] = None,
     show: Annotated[int, typer.Option(help="Problems whose completions are printed.")] = 4,
-    step: Annotated[
-        int | None, typer.Option(help="Step of a run's checkpoint; none takes the newest.")
-    ] = None,
+    step: Step = None,
 ) -> None:
-    """Single-shot accuracy on held-out problems, by the engines of the run's own layout."""
-    from igrpo_mcore.export import find_checkpoint
+    """Single-shot accuracy, pass@k and majority vote, by the engines of the run's own layout."""
+    with loading():
+        from igrpo_mcore.evaluate import Request, run_eval
 
-    if against is not None and not against.is_file():
-        raise UserError(f"--against {against}: there is no such file; give an eval/step_N.json")
-    if step is not None and not source.is_dir():
-        raise UserError(f"--step {step} asks for a run's checkpoint and {source} is a recipe; give runs/NAME")
-    checkpoint = find_checkpoint(source, step) if source.is_dir() else None
-    options = [*(["--against", str(against)] if against else []), "--show", str(show)]
-    options += ["--step", str(step)] if step is not None else []
-
-    def run(config: "Config") -> None:
-        from igrpo_mcore.evaluate import evaluate as evaluate_run
-
-        evaluate_run(config, checkpoint, against=against, show=show)
-
-    _in_ranks("eval", source, overrides, run, options)
+    request = Request(tuple(suite or ()), samples, problems, against, show, chosen_step(step))
+    raise SystemExit(run_eval(source, overrides, request))
 
 
 @app.command("import-gguf")
@@ -187,28 +183,35 @@ def compare(
     run_compare(sources, out, markdown)
 
 
+def chosen_step(step: str | None) -> int | str | None:
+    """``--step`` as a number, or as it is where it is ``best``."""
+    from igrpo_mcore.export import BEST
+
+    if step is None or step == BEST:
+        return step
+    if not step.isdecimal():
+        raise UserError(f"--step {step} is neither a number nor {BEST}")
+    return int(step)
+
+
 def _in_ranks(
     command: str,
     source: Path,
     overrides: list[str] | None,
     run: Callable[["Config"], None],
-    more: Sequence[str] = (),
 ) -> None:
     from igrpo_mcore.config.load import load_config
     from igrpo_mcore.export import config_of_run
-    from igrpo_mcore.launch import in_job, start_local_ranks
+    from igrpo_mcore.launch import CHECKED, in_job, start_local_ranks
     from igrpo_mcore.run.folder import free_name
 
     with loading():
-        from igrpo_mcore.data.problems import held_out_problems
-        from igrpo_mcore.preflight import check_prompts, local_ranks, preflight, steps_done
+        from igrpo_mcore.preflight import local_ranks, preflight, steps_done
 
     if command != "train" and source.is_dir():
         options = config_of_run(source, overrides)
     else:
         options = load_config(source, overrides)
-        if command == "eval":  # of what a recipe starts from: in a folder of its own, not a run's
-            options.run.name = (options.run.name or source.stem).removesuffix(START) + START
         options.run.name = options.run.name or free_name(options.run, source.stem)
     requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
     if command == "train" and requeued and steps_done(options) >= options.train.steps:
@@ -225,10 +228,8 @@ def _in_ranks(
         return
     ranks = local_ranks(options)
     preflight(options, ranks, writes_run=command == "train")
-    if command == "eval":
-        check_prompts(options, held_out_problems(options))
     os.environ[CHECKED] = "1"
-    arguments = [command, str(source), *(overrides or []), *more, f"run.name={options.run.name}"]
+    arguments = [command, str(source), *(overrides or []), f"run.name={options.run.name}"]
     raise SystemExit(start_local_ranks(ranks, arguments))
 
 
@@ -317,7 +318,7 @@ def export(
         list[str] | None, typer.Argument(help="Another layout to load it at, for example parallel.tp=8.")
     ] = None,
     dtype: Annotated[ExportType, typer.Option(help="Type of the weights.")] = ExportType.bfloat16,
-    step: Annotated[int | None, typer.Option(help="Step of the checkpoint; none takes the newest.")] = None,
+    step: Step = None,
 ) -> None:
     """Write a run's checkpoint as a Hugging Face folder that transformers and vLLM load; needs no GPU."""
     from igrpo_mcore.export import config_of_run, export_checkpoint, find_checkpoint, use_no_gpu
@@ -325,7 +326,7 @@ def export(
     from igrpo_mcore.preflight import local_ranks
 
     use_no_gpu()
-    checkpoint = find_checkpoint(source, step)
+    checkpoint = find_checkpoint(source, chosen_step(step))
     options = config_of_run(checkpoint.parent.parent, [*(overrides or []), "parallel.dp=null"])
     if in_job():
         from igrpo_mcore.dtypes import torch_dtype

@@ -42,7 +42,7 @@ def dry_run(
     # what is not on this machine is reported, not downloaded; the libraries read this when imported
     os.environ["HF_HUB_OFFLINE"] = "1"
     from igrpo_mcore.planning.command import check_nodes, planned_recipe, show_plan
-    from igrpo_mcore.preflight import local_ranks
+    from igrpo_mcore.preflight import local_ranks, most_checkpoints
     from igrpo_mcore.run.checkpoint_folder import checkpoint_bytes
 
     check_nodes(nodes, gpus_per_node)
@@ -63,7 +63,7 @@ def dry_run(
         "ntasks-per-node": tasks,
         "gpus-per-node": 0 if on_cpu else tasks,
     }
-    size = (config.checkpoint.keep + 1) * checkpoint_bytes(step.model.table.parameters, config.model.dtype)
+    size = most_checkpoints(config) * checkpoint_bytes(step.model.table.parameters, config.model.dtype)
     print(rendered(recipe, overrides or [], wanted, math.ceil(size / 2**30)))
     return status
 

@@ -1,173 +1,182 @@
-"""``igrpo eval``: single-shot accuracy on held-out problems, sampled by the run's own engines."""
+"""``igrpo eval``: single-shot accuracy, pass@k and majority vote, by engines of the run's own kind."""
 
-import dataclasses
-import json
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
-import numpy as np
-
-from igrpo_mcore.config.schema import Config, Resume
-from igrpo_mcore.data.problems import held_out_problems
+from igrpo_mcore.collective import gather_objects
+from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError, cannot_write
-from igrpo_mcore.policy.checkpoint import load_parameters
+from igrpo_mcore.evaluation.answered import Answered
+from igrpo_mcore.evaluation.engines import start_sampler
+from igrpo_mcore.evaluation.figures import HELD_OUT, Evaluation
+from igrpo_mcore.evaluation.files import figures_path, read, table, write
+from igrpo_mcore.evaluation.fingerprint import fingerprint
+from igrpo_mcore.evaluation.journal import Journal
+from igrpo_mcore.evaluation.problems import ProblemSet, problem_sets, split_names
+from igrpo_mcore.evaluation.sampling import KEY, batches, problems_a_batch, sampling_of
+from igrpo_mcore.evaluation.suites import SUITES
+from igrpo_mcore.evaluation.votes import winners
+from igrpo_mcore.launch import CHECKED, in_job, start_local_ranks
 from igrpo_mcore.policy.parallel import is_main_rank
-from igrpo_mcore.report.draft_metrics import is_right
-from igrpo_mcore.report.hacking import hacking_metrics
-from igrpo_mcore.rollout.engine import Sampling
+from igrpo_mcore.preflight import check_prompts, local_ranks, preflight
+from igrpo_mcore.rollout.sampler import Sampler
 from igrpo_mcore.run.folder import run_dir
-from igrpo_mcore.trainer import Trainer
-from igrpo_mcore.types import Group
-
-RESAMPLES = 10_000
-"""Draws of the bootstrap."""
+from igrpo_mcore.target import Target, target_of
+from igrpo_mcore.weights.checkpoint import resolve_checkpoint
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Shares over all completions. ``accuracy`` is the mean over problems of the share of right completions
-    (mean@k); ``low`` and ``high`` bound it at 95 % by resampling problems; ``any_right`` is pass@k at k =
-    ``samples``. ``expression_share`` and ``distinct_texts``: docs/metrics.md, hints of hacking."""
+class Request:
+    """What the command line asks for: ``--suite``, ``--samples``, ``--problems`` and so on. ``show`` is the
+    number of problems whose completions are printed, ``against`` earlier figures to print beside."""
 
-    step: int
-    problems: int
-    samples: int
-    accuracy: float
-    low: float
-    high: float
-    any_right: float
-    reward: float
-    truncated: float
-    length: float
-    expression_share: float | None
-    distinct_texts: float | None
+    suites: tuple[str, ...] = ()
+    samples: int | None = None
+    problems: int | None = None
+    against: Path | None = None
+    show: int = 4
+    step: int | str | None = None
 
-    @classmethod
-    def of(cls, step: int, groups: Sequence[Group]) -> "Evaluation":
-        """The figures of one group of completions a problem."""
-        right = [fmean(is_right(score) for score in group.scores) for group in groups]
-        completions = [completion for group in groups for completion in group.completions]
-        low, high = interval(right)
-        hints = hacking_metrics(groups)
-        return cls(
-            step=step,
-            problems=len(groups),
-            samples=len(groups[0].completions),
-            accuracy=fmean(right),
-            low=low,
-            high=high,
-            any_right=fmean(share > 0 for share in right),
-            reward=fmean(reward for group in groups for reward in group.rewards),
-            truncated=fmean(completion.truncated for completion in completions),
-            length=fmean(len(completion.token_ids) for completion in completions),
-            **{name: hints[name] for name in ("expression_share", "distinct_texts")},
-        )
-
-    def __str__(self) -> str:
-        return (
-            f"single-shot accuracy {self.accuracy:.3f} [{self.low:.3f}, {self.high:.3f}] "
-            f"({self.problems} held-out problems x {self.samples}; any of {self.samples} right "
-            f"{self.any_right:.3f}; truncated {self.truncated:.3f}; {self.length:.1f} tokens)"
-        )
+    def arguments(self) -> list[str]:
+        """The same as a command line."""
+        named = ("samples", "problems", "against", "show", "step")
+        values = [(name, getattr(self, name)) for name in named]
+        given = [part for name, value in values if value is not None for part in (f"--{name}", str(value))]
+        return [*(part for suite in self.suites for part in ("--suite", suite)), *given]
 
 
-def interval(by_problem: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean, problems resampled with replacement (percentiles)."""
-    values = np.asarray(by_problem)
-    drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def evaluate(config: Config, checkpoint: Path | None, *, against: Path | None, show: int) -> None:
-    """Sample ``eval.samples`` completions of each held-out problem under q, print and write the figures.
-
-    The figures go to ``eval/step_N.json`` in the run's folder, the completions to ``eval/step_N.jsonl``.
-
-    Args:
-        checkpoint: a run's, whose weights are taken; None takes the weights that the recipe starts from.
-        against: an earlier ``step_N.json`` whose accuracy is printed beside this one.
-        show: problems whose completions are printed, to be read.
+def run_eval(source: Path, overrides: list[str] | None, request: Request) -> int:
+    """Check everything and start the local ranks, or join a job's; the exit status.
 
     Raises:
-        UserError: no held-out problems, a damaged checkpoint, or a file that cannot be written.
+        UserError: with the first thing that is wrong, before a rank starts.
     """
-    problems = held_out_problems(config)
-    config.checkpoint.resume = Resume.never
-    trainer = Trainer(config)
-    step = 0
-    if checkpoint is not None:
-        step = trainer.checkpoints.read(checkpoint)[0].step
-        load_parameters(trainer.learner.policy.chunks, checkpoint)  # without its optimizer state
-    trainer.push()
-    options = config.eval
-    sampling = Sampling(
-        options.samples, options.temperature, config.rollout.max_completion_tokens, top_p=options.top_p
-    )
-    groups = trainer.sampler.single_shot(problems, sampling, "eval")
+    target = target_of(source, overrides, request.step)
+    config = target.config
+    judged_by_accuracy(config, request.suites)
+    sets = problem_sets(config, split_names(request.suites), request.samples, request.problems)
+    check_against(request.against, sets)
+    if in_job():
+        if os.environ["RANK"] == "0" and os.environ.get(CHECKED) != "1":
+            check(config, int(os.environ["WORLD_SIZE"]), sets)
+        evaluate(target, sets, request)
+        return 0
+    ranks = local_ranks(config)
+    check(config, ranks, sets)
+    os.environ[CHECKED] = "1"
+    arguments = ["eval", str(source), *(overrides or []), *request.arguments(), f"run.name={config.run.name}"]
+    return start_local_ranks(ranks, arguments)
+
+
+def judged_by_accuracy(config: Config, suites: Sequence[str]) -> None:
+    """A named suite is judged by the accuracy reward, with the format's where the recipe weighs it; held-out
+    problems, files and generated ones by the recipe's own rewards."""
+    if any(name.partition("=")[0] in SUITES for name in split_names(suites)):
+        weights = config.reward.weights
+        config.reward.weights = {"accuracy": 1.0, "format": weights.get("format", 0.0)}
+
+
+def check(config: Config, ranks: int, sets: Sequence[ProblemSet]) -> None:
+    """What can be known to fail before ranks start.
+
+    Raises:
+        UserError: a layout, checkpoint or reward that cannot be used, or a prompt that is too long.
+    """
+    preflight(config, ranks, writes_run=False, reads_data=False)
+    for problem_set in sets:
+        check_prompts(config, problem_set.problems)
+
+
+def evaluate(target: Target, sets: Sequence[ProblemSet], request: Request) -> None:
+    """Sample, judge, and leave each set's figures and completions in the run's folder. Collective.
+
+    Figures go to ``eval/step_N.json`` (a named suite's to ``eval/SUITE/step_N.json``) with a table and a plot
+    beside, completions to ``step_N.jsonl`` as they are finished: the same command goes on from there.
+
+    Raises:
+        UserError: a damaged checkpoint, or a file that cannot be written.
+    """
+    config, step = target.config, target.step
+    run = run_dir(config.run)
+    before = read(request.against) if request.against and is_main_rank() else None
+    sampler = start_sampler(config, target.checkpoint)
+    weights = target.checkpoint or resolve_checkpoint(config.model.path)
+    measured = []
+    for problems in sets:
+        path = figures_path(run, problems.name, step)
+        answered = _answers(sampler, config, problems, weights, path.with_suffix(".jsonl"))
+        if is_main_rank():
+            majority = winners(answered, sampler.reward_options, config.reward.workers)
+            found = Evaluation.of(step, answered, suite=problems.name, winners=majority)
+            write(path, found)
+            measured.append(found)
+            _print(path, found, answered, request.show, before)
+    if len(measured) > 1:
+        _write_together(run / "eval", step, measured)
+    sampler.close()
+
+
+def _answers(
+    sampler: Sampler, config: Config, problems: ProblemSet, weights: Path, path: Path
+) -> list[Answered]:
+    """All lines of a set on the main rank, sampled or found in the journal; the other ranks have none."""
+    sampling = sampling_of(config, problems.samples)
+    batch, total = problems_a_batch(config, problems.samples), len(problems.problems)
+    journal, answered = None, []
     if is_main_rank():
-        measured = Evaluation.of(step, groups)
-        path = write(run_dir(config.run) / "eval", measured, groups)
-        for group in groups[:show]:
-            print(_shown(group))
-        print(f"{path}: {measured}")
-        if against is not None:
-            before = read(against)
-            gain = measured.accuracy - before.accuracy
-            print(f"{'before':<8} {before}\n{'after':<8} {measured}\n{'gain':<8} {gain:+.3f}", flush=True)
-    trainer.sampler.close()
+        journal = Journal(path, fingerprint(config, weights, problems.name, problems.problems, sampling))
+        answered = journal.finished(batch, total)
+        if answered:
+            print(f"{path}: {len(answered)} of {total} problems are there already", flush=True)
+    done = gather_objects(len(answered))[0]
+    key = KEY if problems.name == HELD_OUT else f"{KEY}/{problems.name}"
+    for groups in batches(sampler, problems.problems, sampling, key, batch, done):
+        if journal is None:
+            continue
+        lines = [Answered.of(group, keep_tokens=config.eval.keep_tokens) for group in groups]
+        journal.append(lines)
+        answered += lines
+        if len(answered) < total:
+            right = [right for line in answered for right in line.right]
+            print(f"{len(answered)} of {total} problems, accuracy {sum(right) / len(right):.3f}", flush=True)
+    return answered
 
 
-def write(folder: Path, measured: Evaluation, groups: Sequence[Group]) -> Path:
-    """Write the figures and, a line a problem, the completions; the path of the figures.
+def _print(
+    path: Path, found: Evaluation, answered: Sequence[Answered], show: int, before: Evaluation | None
+) -> None:
+    for line in answered[:show]:
+        print(f"  {line.problem.problem}   [{line.problem.answer}]")
+        for text, score in list(zip(line.texts, line.scores, strict=True))[:3]:
+            print(f"    {score.total:g}  {text!r}")
+    print(f"{path}: {found}")
+    if before is not None:
+        gain = found.accuracy - before.accuracy
+        print(f"{'before':<8} {before}\n{'after':<8} {found}\n{'gain':<8} {gain:+.3f}")
+    print(end="", flush=True)
 
-    Raises:
-        UserError: a file cannot be written.
-    """
-    path = folder / f"step_{measured.step}.json"
-    lines = [
-        {
-            "id": group.prompt.problem.id,
-            "problem": group.prompt.problem.problem,
-            "answer": group.prompt.problem.answer,
-            "completions": [
-                {"text": completion.text, "reward": score.total, "parts": score.parts}
-                for completion, score in zip(group.completions, group.scores, strict=True)
-            ],
-        }
-        for group in groups
-    ]
+
+def _write_together(folder: Path, step: int, measured: Sequence[Evaluation]) -> None:
+    """One table and one plot of all suites of this call."""
+    from igrpo_mcore.evaluation.plot import draw_pass_at
+
+    path = folder / f"suites_step_{step}.md"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".jsonl").write_text(
-            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
-        )
-        path.write_text(json.dumps(asdict(measured), indent=1) + "\n")
+        path.write_text(table(measured))
+        draw_pass_at(measured, path.with_suffix(".png"))
     except OSError as error:
         raise cannot_write(path, error) from error
-    return path
+    print(f"\n{table(measured)}\n{path}", flush=True)
 
 
-def read(path: Path) -> Evaluation:
-    """Figures that ``write`` wrote.
-
-    Raises:
-        UserError: ``path`` holds none.
-    """
-    try:
-        return Evaluation(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        names = ", ".join(field.name for field in dataclasses.fields(Evaluation))
-        raise UserError(f"{path} is no evaluation ({error}); give a step_N.json with {names}") from error
-
-
-def _shown(group: Group) -> str:
-    problem = group.prompt.problem
-    lines = [f"  {problem.problem}   [{problem.answer}]"]
-    lines += [
-        f"    {score.total:g}  {completion.text!r}"
-        for completion, score in zip(group.completions[:3], group.scores, strict=False)
-    ]
-    return "\n".join(lines)
+def check_against(against: Path | None, sets: Sequence[ProblemSet]) -> None:
+    """Raises ``UserError`` where ``--against`` cannot be printed beside one set's figures."""
+    if against is None:
+        return
+    if not against.is_file():
+        raise UserError(f"--against {against}: there is no such file; give an eval/step_N.json")
+    if len(sets) > 1:
+        raise UserError("--against compares one set of problems; name one suite")
+    read(against)

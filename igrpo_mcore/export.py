@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     import torch
 
 
-def find_checkpoint(source: Path, step: int | None) -> Path:
-    """The checkpoint that ``source`` names: itself, or of a run's folder the one of ``step`` (newest: None).
+BEST = "best"
+
+
+def find_checkpoint(source: Path, step: int | str | None) -> Path:
+    """The checkpoint that ``source`` names: itself, or of a run's folder the one of ``step`` (newest: None;
+    ``BEST``: of the best held-out accuracy).
 
     Raises:
         UserError: there is none, or ``source`` is a checkpoint and ``step`` asks for one too.
@@ -30,10 +34,17 @@ def find_checkpoint(source: Path, step: int | None) -> Path:
     if not (source / CONFIG_FILE).is_file():
         raise UserError(f"{source} is neither a run's folder nor one of its checkpoints/step_… folders")
     folder = CheckpointFolder(source / "checkpoints")
-    found = folder.latest() if step is None else folder.path(step)
+    if step is None:
+        found = folder.latest()
+    elif step == BEST:
+        found = folder.best()
+    else:
+        found = folder.path(int(step))
     if found is None or not found.is_dir():
         held = ", ".join(path.name for path in folder.all()) or "none"
         which = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+        if step == BEST:
+            which = "no checkpoint that was evaluated while training, which eval.every=N does"
         raise UserError(f"{source} holds {which} (it has {held})")
     return found
 

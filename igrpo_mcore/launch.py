@@ -12,6 +12,9 @@ from igrpo_mcore.errors import UserError
 from igrpo_mcore.rank_environment import described, set_rank_environment
 from igrpo_mcore.run.stop_signal import REQUEUE_STATUS
 
+CHECKED = "IGRPO_PREFLIGHT_DONE"
+"""Set for the ranks that a command starts itself: it has checked everything already."""
+
 
 def enter_rank() -> None:
     """First of all in every process: under srun become a rank, and have the environment of one.

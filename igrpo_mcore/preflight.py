@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.mixture import fitting
-from igrpo_mcore.data.problems import load_sets, sets_of
+from igrpo_mcore.data.problems import held_out_problems, load_sets, sets_of
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.data.tokenizer import load_tokenizer
 from igrpo_mcore.disk import GIB, room_for
@@ -47,18 +47,21 @@ class Check(NamedTuple):
     reads: tuple[str, ...] = ()
 
 
-def preflight(config: Config, world_size: int, *, writes_run: bool = True) -> None:
+def preflight(config: Config, world_size: int, *, writes_run: bool = True, reads_data: bool = True) -> None:
     """Check model, layout, checkpoint names and shapes, data, prompts, rewards and disk; starts nothing.
 
-    ``writes_run`` false leaves the run's folder out: ``igrpo verify`` has none.
+    ``writes_run`` false leaves the run's folder out: ``igrpo verify`` has none. ``reads_data`` false leaves
+    ``data.path`` out: ``igrpo eval`` has problems of its own.
 
     Raises:
         UserError: with the first thing that would fail.
     """
     hf_config = load_hf_config(config.model.path)
     architecture = architecture_of(hf_config, config.model.dtype)
-    for check in checks(config, hf_config, architecture, world_size, writes_run=writes_run):
-        check.find()
+    needed = checks(config, hf_config, architecture, world_size, writes_run=writes_run)
+    for check in needed:
+        if reads_data or config.data.path not in check.reads:
+            check.find()
     if writes_run:
         check_disk(config, hf_config)
 
@@ -105,6 +108,13 @@ def checks(
             check_prompts(config, of_set, drop_long=config.data.drop_long_prompts)
         return f"all within rollout.max_prompt_tokens={config.rollout.max_prompt_tokens}"
 
+    held_out = config.eval.path or config.data.path
+
+    def evaluation() -> str:
+        found = held_out_problems(config)
+        check_prompts(config, found)
+        return f"{len(found)} held-out problems, every {config.eval.every} steps"
+
     def checkpoint() -> str:
         check_checkpoint(config.model.path, hf_config)
         return "every tensor is there with its shape"
@@ -118,6 +128,7 @@ def checks(
         *([Check("MLflow", check_mlflow)] if writes_run and config.run.mlflow_experiment else []),
         Check("data", lambda: f"{len(problems())} problems", data_paths),
         Check("prompts", prompts, (*data_paths, config.model.path)),
+        *([Check("evaluation", evaluation, (held_out,))] if writes_run and config.eval.every else []),
         Check("checkpoint", checkpoint, (config.model.path,)),
     ]
 
@@ -142,19 +153,26 @@ def check_checkpoint(path: str, hf_config: Any) -> None:
     check_head_copy(checkpoint, table)
 
 
+def most_checkpoints(config: Config) -> int:
+    """Checkpoints that lie on the disk at once: those kept, the best one where ``eval.every`` evaluates, and
+    the one being written."""
+    best = config.eval.every > 0 and config.checkpoint.keep_best
+    return config.checkpoint.keep + 1 + int(best)
+
+
 def check_disk(config: Config, hf_config: Any) -> None:
     """Raises ``UserError`` where the run's checkpoints would not fit on the disk of ``run.dir``.
 
-    Those are ``checkpoint.keep`` and the one being written.
+    There are at most ``most_checkpoints`` of them.
     """
     each = checkpoint_bytes(table_for(hf_config).parameters, config.model.dtype)
-    room = room_for(checkpoints_dir(config.run), each * (config.checkpoint.keep + 1))
+    room = room_for(checkpoints_dir(config.run), each * most_checkpoints(config))
     if not room.enough:
         raise UserError(
             f"{config.run.dir} has {room.free / GIB:.3g} GiB free and the run's checkpoints take up to "
             f"{room.needed / GIB:.3g} GiB more ({each / GIB:.3g} GiB each, checkpoint.keep="
-            f"{config.checkpoint.keep} and the one being written): free space, lower checkpoint.keep, or set "
-            "run.dir to another disk"
+            f"{config.checkpoint.keep}, the best by eval.every, and the one being written): free space, "
+            "lower checkpoint.keep, or set run.dir to another disk"
         )
 
 

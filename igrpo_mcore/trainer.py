@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from igrpo_mcore.config.schema import Config, Resume
 from igrpo_mcore.data.tokenizer import load_tokenizer
 from igrpo_mcore.device_memory import DeviceMemory
+from igrpo_mcore.evaluation.held_out import HeldOut
 from igrpo_mcore.families import architecture_of, table_for
 from igrpo_mcore.gate import Gate
 from igrpo_mcore.objective.batch import mini_batches
@@ -61,7 +62,8 @@ class Trainer:
         policy.weights_loaded()
         self.learner = Learner(config, policy, self.phases)
         self.position = Position(step=0, problems=0, updates=0)
-        self.checkpoints = CheckpointFolder(checkpoints_dir(config.run), config.checkpoint.keep)
+        keep = config.checkpoint
+        self.checkpoints = CheckpointFolder(checkpoints_dir(config.run), keep.keep, keep.keep_best)
         self.writer = CheckpointWriter(self.checkpoints, asynchronous=config.checkpoint.asynchronous)
         if config.checkpoint.resume == Resume.auto:
             self.position = load_latest(self.checkpoints, policy) or self.position
@@ -72,6 +74,7 @@ class Trainer:
 
         self.gpu = DeviceMemory(policy, start_engine, self.phases)
         self.sampler = Sampler(config, self.gpu.engine, self.tokenizer, self.phases)
+        self.held_out = HeldOut(config, self.sampler, self.checkpoints)
         self.pusher = Pusher(
             policy.chunks,
             hf_config,
@@ -105,7 +108,7 @@ class Trainer:
                     self.step(step)
                 self.published(self.writer.poll())
                 stop = signals.on_any_rank()
-                if stop or step == last or self.checkpoint_due(step):
+                if stop or step == last or self.checkpoint_due(step) or self.held_out.improved:
                     self.save(step)
                 if stop or step == last:
                     self.published(self.writer.finish())
@@ -139,6 +142,7 @@ class Trainer:
                     updates = self.learner.update(batches, old, ref, importance)
             pushed = self.push()
             self.sampler.journal.sync()
+        evaluated = self.held_out.evaluate(step)
         ranks = rank_spread(self.phases)
         drawn = self.position.problems + samples.drawn
         self.position = Position(step, drawn, self.learner.policy.updates)
@@ -147,7 +151,7 @@ class Trainer:
             metrics = step_metrics(
                 samples, measured, importance, updates, pushed, self.phases, config, options
             )
-            self.report.step(step, samples.rollouts, metrics | ranks)
+            self.report.step(step, samples.rollouts, metrics | ranks | evaluated)
 
     def batches(self, rollouts: Sequence[PromptRollout]) -> Batches:
         """The mini-batches of a step."""

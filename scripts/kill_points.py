@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from disturbed import Run, faults, found_in_journal, lost_and_doubled
-from same_run import first_difference
+from disturbed import Run, different_steps, faults, found_in_journal, lost_and_doubled
+from forked import import_everything
 
 STEPS = 8
 CHAINS = (  # name:step:rank:signal:nth, see igrpo_mcore/run/kill_points.py; a checkpoint every second step
@@ -59,9 +59,7 @@ HEADER = (
 def row(point: str, run: Run, status: int, undisturbed: Run, *, found: int) -> tuple[str, bool]:
     """A line of the table, and whether all of it is as it must be."""
     name, step, rank, signal, *nth = point.split(":")
-    differs = (
-        first_difference(str(run.folder), str(undisturbed.folder), whole=False) if run.steps_done() else None
-    )
+    differs = different_steps(run, undisturbed, whole=False) if run.steps_done() else None
     _, doubled = lost_and_doubled(run, undisturbed)
     expected = 75 if rank == "launcher" else 1
     good = status == expected and differs is None and doubled == 0
@@ -80,6 +78,9 @@ def main() -> int:
     parser.add_argument("--points", nargs="*", help="One chain of points in place of all.")
     parser.add_argument("--table", type=Path, help="Markdown file whose marked part is replaced.")
     parser.add_argument("--override", action="append", default=[], help="An option of the recipe, key=value.")
+    parser.add_argument(
+        "--forked", action="store_true", help="Fork the ranks of one process that has imported everything."
+    )
     arguments = parser.parse_args()
     if arguments.out.exists():
         raise SystemExit(f"{arguments.out} is there already; give a new folder")
@@ -87,12 +88,14 @@ def main() -> int:
     overrides = (f"train.steps={arguments.steps}", *arguments.override)
     began = time.monotonic()
 
-    undisturbed = Run(arguments.out, "undisturbed", arguments.recipe, overrides)
+    if arguments.forked:
+        import_everything()
+    undisturbed = Run(arguments.out, "undisturbed", arguments.recipe, overrides, arguments.forked)
     if undisturbed.until_it_ends():
         raise SystemExit(f"the undisturbed run fails:\n{undisturbed.said()[-3000:]}")
     lines, good = list(HEADER), True
     for number, chain in enumerate(chains, start=1):
-        run = Run(arguments.out, f"chain-{number}", arguments.recipe, overrides)
+        run = Run(arguments.out, f"chain-{number}", arguments.recipe, overrides, arguments.forked)
         for point in chain:
             status = run.until_it_ends(point)
             line, fine = row(point, run, status, undisturbed, found=found_in_journal(run.said()))
@@ -113,10 +116,11 @@ def main() -> int:
     minutes = (time.monotonic() - began) / 60
     count = sum(map(len, chains))
     completions = len(undisturbed.sampled())
+    how = "Ranks forked from one process" if arguments.forked else "Ranks started by `igrpo train`"
     words = (
-        f"{count} kills in {len(chains)} runs of {arguments.steps} steps ({completions} completions each): "
-        f"{'nothing differs' if good else 'SOMETHING DIFFERS'}; {minutes:.0f} min on {os.cpu_count()} CPUs "
-        f"({platform.machine()}), {datetime.date.today()}."
+        f"{count} kills in {len(chains)} runs of {arguments.steps} steps, {completions} completions each: "
+        f"{'nothing differs' if good else 'SOMETHING DIFFERS'}. {how}; {minutes:.0f} min, "
+        f"{os.cpu_count()} CPUs ({platform.machine()}), {datetime.date.today()}."
     )
     print(words)
     if arguments.table:

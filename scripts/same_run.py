@@ -19,9 +19,9 @@ def steps(run: str) -> list[dict[str, float | None]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def first_difference(one: str, other: str, *, whole: bool = True) -> str | None:
+def first_difference(one: str, other: str, *, whole: bool = True, rounding: float = 0.0) -> str | None:
     """The first step and field that differ, in words; None where none does. Without ``whole`` one may have
-    fewer steps."""
+    fewer steps. ``rounding`` is what the sampler's log-probs, and with them ``parity/``, may differ by."""
     for number, (left, right) in enumerate(zip_longest(steps(one), steps(other)), start=1):
         if left is None or right is None:
             if not whole:
@@ -32,9 +32,14 @@ def first_difference(one: str, other: str, *, whole: bool = True) -> str | None:
                 continue
             if name not in left or name not in right:
                 return f"step {number}: {name} is only in {one if name in left else other}"
-            if left[name] != right[name]:
+            if left[name] != right[name] and not _rounded(name, left[name], right[name], rounding):
                 return f"step {number}: {name} is {left[name]} and {right[name]}"
     return None
+
+
+def _rounded(name: str, left: float | None, right: float | None, rounding: float) -> bool:
+    both = left is not None and right is not None
+    return name.startswith("parity/") and both and abs(left - right) <= rounding
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from tests.support.checkpoints import make_checkpoint
 from tests.support.ranks import igrpo
 
-PROBLEMS, SAMPLES = 6, 60
+PROBLEMS, SAMPLES, STEPS = 6, 60, 3
 ANSWER = 7
 """Of every held-out problem; a random model writes it now and then."""
 REWARD = "reward.weights={'tests.support.rewards:digit_share': 0.25, accuracy: 1.0, format: 0.0}"
@@ -29,8 +29,10 @@ def recipe(tmp_path_factory) -> Path:
         f"model: {{path: {root}/checkpoint, dtype: float32}}\ndata: {{path: {root}/train.jsonl}}\n"
         "parallel: {dp: 2}\nreward: {accuracy_from: anywhere}\n"
         "rollout: {num_drafts: 2, num_refinements: 2, max_prompt_tokens: 64, max_completion_tokens: 3}\n"
-        f"eval: {{path: {root}/test.jsonl, problems: {PROBLEMS}, samples: {SAMPLES}, temperature: 1.0}}\n"
-        "optimizer: {lr: 1.0e-2}\ntrain: {steps: 2, prompts_per_step: 4}\ncheckpoint: {every: 1, keep: 2}\n"
+        f"eval: {{path: {root}/test.jsonl, problems: {PROBLEMS}, samples: {SAMPLES}, temperature: 1.0,\n"
+        "  batch_completions: 120}\n"
+        f"optimizer: {{lr: 1.0e-2}}\ntrain: {{steps: {STEPS}, prompts_per_step: 4}}\n"
+        "checkpoint: {every: 1, keep: 1}\n"
         f"run: {{dir: {root}/runs, tensorboard: false}}\n"
     )
     return path
@@ -58,36 +60,77 @@ def figures(folder: Path, step: int) -> dict:
     return found
 
 
+def untimed(folder: Path) -> list[dict]:
+    """The steps of metrics.jsonl without timings, and without what evaluating adds."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    left_out = ("time/", "tokens_per_s/", "memory/", "eval/")
+    return [{k: v for k, v in step.items() if not k.startswith(left_out)} for step in lines]
+
+
 @pytest.mark.slow
-def test_a_recipe_and_the_checkpoints_of_its_run(recipe):
+def test_a_recipe_and_a_run_that_evaluates_itself(recipe):
     runs = recipe.parent / "runs"
     status, output = igrpo("eval", recipe, REWARD, "run.name=tried")
     assert status == 0, output[-4000:]
     before = figures(runs / "tried-start" / "eval", 0)
     assert 0 < before["accuracy"] < 1
 
-    status, output = igrpo("train", recipe, REWARD, "run.name=tried")
-    assert status == 0, output[-4000:]
-    earlier = runs / "tried-start" / "eval" / "step_0.json"
-    texts = set()
-    for step, options in ((2, ["--against", earlier]), (1, ["--step", 1])):
-        status, output = igrpo("eval", runs / "tried", *options)
+    for name, every in (("tried", 1), ("plain", 0)):
+        status, output = igrpo("train", recipe, REWARD, f"run.name={name}", f"eval.every={every}")
         assert status == 0, output[-4000:]
-        after = figures(runs / "tried" / "eval", step)
-        texts.add((runs / "tried" / "eval" / f"step_{step}.jsonl").read_text())
-        if step == 2:
-            gain = after["accuracy"] - before["accuracy"]
-            assert f"gain     {gain:+.3f}" in output
-    assert len(texts) == 2  # two checkpoints, two policies
+    assert untimed(runs / "tried") == untimed(runs / "plain")
+
+    lines = [json.loads(line) for line in (runs / "tried" / "metrics.jsonl").read_text().splitlines()]
+    accuracies = [line["eval/accuracy"] for line in lines]
+    best = accuracies.index(max(accuracies)) + 1
+    kept = {path.name for path in (runs / "tried" / "checkpoints").iterdir()}
+    assert kept == {f"step_{best:06d}", f"step_{STEPS:06d}"}
+    assert "Held-out accuracy" in (runs / "tried" / "report.html").read_text()
+
+    earlier = runs / "tried-start" / "eval" / "step_0.json"
+    command = ("eval", runs / "tried", "--step", "best", "--against", earlier)
+    status, output = igrpo(*command)
+    assert status == 0, output[-4000:]
+    after = figures(runs / "tried" / "eval", best)
+    line = lines[best - 1]
+    assert (after["accuracy"], after["low"], after["high"]) == (
+        *(line["eval/accuracy"], line["eval/accuracy_low"], line["eval/accuracy_high"]),
+    )
+    assert f"gain     {after['accuracy'] - before['accuracy']:+.3f}" in output
+    texts = [
+        (folder / "eval" / f"step_{n}.jsonl")
+        for folder, n in ((runs / "tried", best), (earlier.parents[1], 0))
+    ]
+    assert texts[0].read_text() != texts[1].read_text()  # two policies
+
+    # killed in the middle of the second batch of two problems: the first is not sampled again
+    whole = texts[0].read_bytes()
+    torn = b"".join(whole.splitlines(keepends=True)[:3]) + b'{"id": "4", "pro'
+    texts[0].write_bytes(torn)
+    (runs / "tried" / "eval" / f"step_{best}.json").unlink()
+    status, output = igrpo(*command)
+    assert status == 0, output[-4000:]
+    assert "2 of 6 problems are there already" in output
+    assert texts[0].read_bytes() == whole
+    assert figures(runs / "tried" / "eval", best) == after
 
 
 def test_what_is_refused_before_ranks_start(recipe, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(recipe.read_text())
+    checkpoint = recipe.parent / "checkpoint"
     for arguments, said in (
         ((recipe, "--step", "3"), "--step 3 asks for a run's checkpoint"),
         ((tmp_path / "run",), "holds no checkpoint"),
+        ((tmp_path / "run", "--step", "best"), "which eval.every=N does"),
+        ((tmp_path / "run", "--step", "newest"), "neither a number nor best"),
         ((recipe, "eval.path=null"), "set eval.path"),
+        ((recipe, "--suite", "aime"), "did you mean aime24"),
+        ((recipe, "--suite", "math500"), "--suite math500=FILE.jsonl"),
+        ((recipe, "eval.template=problem"), "lacks {problem}"),
+        ((checkpoint,), "give `igrpo eval` a --suite"),
+        ((recipe.parent,), "no Hugging Face folder"),
+        ((recipe, "--against", recipe), "is no evaluation"),
     ):
         status, output = igrpo("eval", *arguments)
         assert status == 2

@@ -2,11 +2,13 @@
 
 import difflib
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.config.validate import validate
@@ -28,7 +30,12 @@ def load_config(recipe: str | Path, overrides: list[str] | None = None) -> Confi
         UserError: unreadable recipe, unknown key, wrong type, missing or impossible value; names the
             field and the nearest valid name.
     """
-    layers = _read_recipe(Path(recipe))
+    return resolve(_read_recipe(Path(recipe)), overrides, str(recipe))
+
+
+def resolve(layers: list[tuple[str, DictConfig]], overrides: list[str] | None, recipe: str) -> Config:
+    """The same of options that come from anywhere; each layer has the name that an error gives it."""
+    layers = [*layers]
     for text in overrides or []:
         layers += _read_recipe(Path(text)) if is_recipe(text) else [_parse_override(text)]
     merged = OmegaConf.structured(Config)
@@ -91,7 +98,13 @@ def _parse_override(text: str) -> tuple[str, DictConfig]:
     key, separator, _ = text.partition("=")
     if not separator or not key:
         raise UserError(f"override {text!r} is not of the form key=value, for example train.steps=10")
-    return f"override {text}", OmegaConf.from_dotlist([text])
+    try:
+        return f"override {text}", OmegaConf.from_dotlist([text])
+    except (OmegaConfBaseException, YAMLError) as error:
+        value = f"{key}='{text.partition('=')[2]}'"
+        raise UserError(
+            f'override {text!r} is not valid YAML ({one_line(error)}); quote the value: "{value}"'
+        ) from error
 
 
 def _flat_keys(layer: DictConfig, prefix: str = "") -> list[str]:
@@ -105,6 +118,7 @@ def _flat_keys(layer: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
+@cache
 def all_keys(node: type = Config, prefix: str = "") -> list[str]:
     """Every option as its dotted name."""
     keys = []

@@ -433,18 +433,28 @@ class ParityConfig:
 @dataclass
 class EvalConfig:
     path: str | None = None
-    """Problems of ``igrpo eval``, as ``data.path``; none takes the held-out ones of a generated
-    ``data.path``."""
+    """Held-out problems, of ``igrpo eval`` without ``--suite`` and of ``every``, as ``data.path``; none takes
+    the held-out ones of a generated ``data.path``."""
+    every: int = 0
+    """Steps between evaluations on the held-out problems while training, and one after the last step; 0
+    evaluates only by ``igrpo eval``."""
     split: str = "test"
     """Split of a hub data set."""
     problems: int = 64
-    """Problems that are taken, the first ones."""
+    """Held-out problems that are taken, the first ones."""
+    template: str = "{problem}"
+    """The user's message of an evaluation, around the problem's text."""
     samples: int = 8
     """Completions a problem, sampled single-shot from q."""
     temperature: float = 0.6
     """Sampling temperature (0.6 and top-p 0.95 are the paper's)."""
     top_p: float = 0.95
     """Nucleus of the sampling."""
+    batch_completions: int = 512
+    """Completions sampled in one go, whole problems, over all engines; written when all are there, so this is
+    what a killed evaluation loses at most."""
+    keep_tokens: bool = False
+    """Write each completion's token ids and log-probs beside its text."""
 
 
 @dataclass
@@ -453,6 +463,9 @@ class CheckpointConfig:
     """Steps between checkpoints; 0 writes one only at the end and when the job is asked to stop."""
     keep: int = 2
     """Newest checkpoints that are kept."""
+    keep_best: bool = True
+    """Where ``eval.every`` evaluates: write a checkpoint of each step whose held-out accuracy is the best so
+    far, and keep the best one beside the newest; ``--step best`` names it."""
     asynchronous: bool = True
     """Write in the background: training waits only for a copy of the state in host memory. The last one, and
     the one of a request to stop, are waited for."""

@@ -161,6 +161,7 @@ def validate(config: Config) -> None:
     _at_least(config, 0, "rollout.whole_prompts", "rollout.score_steps", "rollout.lag", "rollout.max_refills")
     _at_most(config, 1, "rollout.whole_prompts", "rollout.lag")
     _at_least(config, 1, "train.passes", "checkpoint.keep", "data.size", "eval.problems", "eval.samples")
+    _at_least(config, 1, "eval.batch_completions")
     _at_least(config, 0, "data.seed", "eval.temperature", "data.min_pass_rate", "data.max_pass_rate")
     _at_least(config, 1, "data.limit", "data.max_problem_characters")
     _above(config, 0, "data.weight", "lora.alpha")
@@ -168,7 +169,7 @@ def validate(config: Config) -> None:
     _above(config, 0, "eval.top_p")
     _at_most(config, 1, "eval.top_p", "reward.overlong_buffer", "data.max_pass_rate")
     _at_most(config, LARGEST_SEED, "data.seed")
-    _at_least(config, 0, "checkpoint.every", "train.max_skipped_updates")
+    _at_least(config, 0, "checkpoint.every", "train.max_skipped_updates", "eval.every")
     _at_least(config, 0, "rollout.num_drafts", "objective.draft_weight", "train.seed")
     _at_least(config, 0, "objective.original_prompt_weight", "reward.overlong_buffer")
     _at_least(config, 0, "optimizer.weight_decay", "optimizer.warmup_ratio", "run.samples_per_step")
@@ -225,6 +226,10 @@ def validate(config: Config) -> None:
         objective.check()
     except ValueError as error:
         raise UserError(f"objective.{error}") from error
+    if "{problem}" not in config.eval.template:
+        raise UserError(
+            f"eval.template={config.eval.template!r} lacks {{problem}}, where the problem's text goes; add it"
+        )
     for field in ("{problem}", "{draft}"):
         if field not in rollout.draft_template:
             raise UserError(

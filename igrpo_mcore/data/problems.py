@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def read_problems(config: DataConfig, on_fault: Fault | None = None) -> list[Pro
 
 def held_out_problems(config: Config) -> list[Problem]:
     """The first ``eval.problems`` problems of ``eval.path``, else those that a generated ``data.path`` holds
-    out.
+    out, as ``eval.template`` puts them.
 
     Raises:
         UserError: as ``load_problems``, and where there is neither.
@@ -103,14 +103,20 @@ def held_out_problems(config: Config) -> list[Problem]:
         found = read_problems(
             replace(data, path=options.path, split=options.split, subset=None, pass_rate_field=None)
         )
-        return found[: options.problems]
+        return asked(found[: options.problems], options.template)
     if not data.path.startswith(GENERATED):
         raise UserError(
-            f"no held-out problems of data.path={data.path} are known; set eval.path to a set of them"
+            f"no held-out problems of data.path={data.path} are known; set eval.path to a set of them, "
+            "or give `igrpo eval` a --suite"
         )
     from igrpo_mcore.data.generated import generated
 
-    return generated(data, held_out=True)[: options.problems]
+    return asked(generated(data, held_out=True)[: options.problems], options.template)
+
+
+def asked(problems: Sequence[Problem], template: str) -> list[Problem]:
+    """The problems with their texts in ``template`` (``eval.template``)."""
+    return [replace(p, problem=template.replace("{problem}", p.problem)) for p in problems]
 
 
 def _rows(config: DataConfig, on_fault: Fault | None) -> Iterator[Row]:
@@ -118,7 +124,7 @@ def _rows(config: DataConfig, on_fault: Fault | None) -> Iterator[Row]:
     suffix = path.suffix.lower()
     if path.is_file():
         if suffix in JSONL_SUFFIXES:
-            return _jsonl_rows(path, on_fault)
+            return jsonl_rows(path, on_fault)
         if suffix in PARQUET_SUFFIXES:
             return _parquet_rows(path, config)
         raise UserError(f"{path} is neither JSONL nor Parquet by its name: rename it to .jsonl or .parquet.")
@@ -128,7 +134,8 @@ def _rows(config: DataConfig, on_fault: Fault | None) -> Iterator[Row]:
     raise UserError(f"There is no file {path}: correct data.path.")
 
 
-def _jsonl_rows(path: Path, on_fault: Fault | None) -> Iterator[Row]:
+def jsonl_rows(path: Path, on_fault: Fault | None = None) -> Iterator[Row]:
+    """Every object of a JSON-lines file, all of its columns. Raises ``UserError`` naming the line."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():

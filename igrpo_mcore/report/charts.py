@@ -71,6 +71,16 @@ def panels(parity_limit: float | None) -> list[Panel]:
         Panel("Reward, mean ± std", both("reward_mean", "reward_std")),
         Panel("Accuracy", both("accuracy"), share=True),
         Panel(
+            "Held-out accuracy, single-shot, with its 95 % interval",
+            (
+                Curve("eval/accuracy", "accuracy", noisy=False),
+                Curve("eval/accuracy_low", "low", "#b8bec9", noisy=False),
+                Curve("eval/accuracy_high", "high", "#b8bec9", noisy=False),
+                Curve("eval/any_right", "any completion right", DRAFTS, noisy=False),
+            ),
+            share=True,
+        ),
+        Panel(
             "Draft chosen, by reward",
             (
                 Curve("drafts/reward_mean", "mean draft", DRAFTS),

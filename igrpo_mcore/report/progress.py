@@ -49,6 +49,10 @@ class Progress:
         ]
         for label, value, style in shown:
             line.append("  ").append(f"{label} " if label else "", style="dim").append(value, style=style)
+        if "eval/accuracy" in metrics:
+            line.append("  held-out ", style="dim").append(
+                number(metrics["eval/accuracy"], ".3f"), style="bold"
+            )
         failures = metrics.get("rewards/failures")
         if failures:
             line.append(f"  failed reward calls: {failures:.0f}", style="red")

@@ -6,6 +6,7 @@ from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
 
+from igrpo_mcore.rewards.explosive import may_explode
 from igrpo_mcore.rewards.latex import spell
 from igrpo_mcore.rewards.value import MAX_CHARACTERS, Kind, Value
 
@@ -55,7 +56,9 @@ def equals_expression(reference: str, given: Value) -> bool:
 
 
 def equal_texts(reference: str, given: str) -> bool:
-    """By math-verify alone, both read as LaTeX."""
+    """By math-verify alone, both read as LaTeX; never where either may explode."""
+    if may_explode(reference) or may_explode(given):
+        return False
     return _verify(list(_parse(reference)), list(_parse(given)))
 
 

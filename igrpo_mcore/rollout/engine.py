@@ -72,6 +72,11 @@ class RolloutEngine(Protocol):
         """
         ...
 
+    def reset_prefix_cache(self) -> None:
+        """Forget the keys and values of earlier prompts, so that what is sampled next does not depend on
+        what was sampled before."""
+        ...
+
     def sleep(self, *, keep_weights: bool = False) -> None:
         """Give weights and KV cache back to the device; ``keep_weights`` moves the weights to the host
         instead of discarding them. A no-op on the CPU."""

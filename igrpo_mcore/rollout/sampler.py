@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config, Schedule
-from igrpo_mcore.data.mixture import training_problems
+from igrpo_mcore.data.mixture import Mixture, training_problems
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.rewards.options import greatest_reward, options_of
 from igrpo_mcore.rewards.pool import RewardPool
@@ -54,11 +54,16 @@ class Sampler:
         engine: VLLMEngine,
         tokenizer: Any,
         phases: Phases,
+        *,
+        trains: bool = True,
     ) -> None:
+        """Without ``trains`` there is no ``sample``, and ``data.path`` is not read."""
         self.engine = engine
         self._config, self._phases = config, phases
         renderer = PromptRenderer(tokenizer, config.data, config.rollout)
-        self._problems = training_problems(config.data, config.train.seed, renderer.fits)
+        nothing = Mixture([], [], [])
+        seed = config.train.seed
+        self._problems = training_problems(config.data, seed, renderer.fits) if trains else nothing
         self._stop_token_ids = stop_token_ids(config.model.path, tokenizer)
         self.reward_options = options_of(
             config.reward,
@@ -115,13 +120,16 @@ class Sampler:
             taken, refilled = taken + len(flat), refilled + len(flat)
         return StepSamples(rollouts, fresh, stats, taken, refilled)
 
-    def single_shot(self, problems: Sequence[Problem], sampling: Sampling, key: str) -> list[Group]:
+    def single_shot(
+        self, problems: Sequence[Problem], sampling: Sampling, key: str, first: int = 0
+    ) -> list[Group]:
         """One group a problem under q; ``key`` sets its seeds apart from those of training.
 
+        ``first`` is the place of the first problem in the whole set, which its seed derives from.
         ``sampling.stop_token_ids`` are filled in.
         """
         stopping, seed = sampling.stopping_at(self._stop_token_ids), self._config.train.seed
-        courses = [single_shot_course(p, i, key, stopping, seed) for i, p in enumerate(problems)]
+        courses = [single_shot_course(p, i, key, stopping, seed) for i, p in enumerate(problems, start=first)]
         self._run(courses)
         return [course.found[0].group for course in courses]
 

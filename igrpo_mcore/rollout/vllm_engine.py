@@ -152,6 +152,10 @@ class VLLMEngine:
 
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": checked()})
         self._refresh_tied_head()
+        self.reset_prefix_cache()
+
+    def reset_prefix_cache(self) -> None:
+        """See :meth:`RolloutEngine.reset_prefix_cache`."""
         self._llm.reset_prefix_cache()
 
     def sleep(self, *, keep_weights: bool = False) -> None:

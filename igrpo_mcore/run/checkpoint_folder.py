@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from igrpo_mcore.config.schema import DType
-from igrpo_mcore.errors import UserError
+from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.run.checksums import digest_of, write_manifest
 from igrpo_mcore.run.kill_points import kill_point
 
 POSITION_FILE = "position.json"
+EVALUATION_FILE = "evaluation.json"
+"""Held-out accuracy of a checkpoint's weights, where they were evaluated before it was written."""
 _NAME = re.compile(r"step_(\d{6,})")
 
 
@@ -32,14 +34,16 @@ def checkpoint_bytes(parameters: int, dtype: DType) -> int:
 
 
 class CheckpointFolder:
-    """``root`` (a run's ``checkpoints``) and the ``keep`` newest of what is in it.
+    """``root`` (a run's ``checkpoints``) and the ``keep`` newest of what is in it; with ``keep_best`` also
+    the one of the best held-out accuracy.
 
     A checkpoint is written under a name of its own and renamed when everything is on the disk, so
     that a job killed at any moment leaves whole checkpoints only.
     """
 
-    def __init__(self, root: Path, keep: int = 1) -> None:
-        self.root, self.keep = root, keep
+    def __init__(self, root: Path, keep: int = 1, keep_best: bool = False) -> None:
+        self.root, self.keep, self.keep_best = root, keep, keep_best
+        self._accuracies: dict[int, float] = {}
         self.note = ""
         """What there is to say of checkpoints that were passed over; empty: nothing."""
 
@@ -60,6 +64,28 @@ class CheckpointFolder:
 
     def latest(self) -> Path | None:
         return next(reversed(self.all()), None)
+
+    def evaluated(self, step: int, accuracy: float) -> None:
+        """Remember the held-out accuracy of ``step``; a checkpoint of it is published with the figure."""
+        self._accuracies[step] = accuracy
+
+    def accuracy(self, checkpoint: Path) -> float | None:
+        """Held-out accuracy of a published checkpoint; None where it was not evaluated."""
+        try:
+            return float(json.loads((checkpoint / EVALUATION_FILE).read_text())["accuracy"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{checkpoint / EVALUATION_FILE} is damaged ({one_line(error)}); remove that file"
+            ) from error
+
+    def best(self) -> Path | None:
+        """The published checkpoint of the best held-out accuracy, the earliest of equal ones; None where
+        none was evaluated."""
+        found = [(self.accuracy(path), path) for path in self.all()]
+        known = [(accuracy, path) for accuracy, path in found if accuracy is not None]
+        return max(known, key=lambda pair: pair[0])[1] if known else None
 
     def last_step(self) -> int:
         """The step of the newest checkpoint that says where it stands, 0 where there is no checkpoint.
@@ -109,6 +135,9 @@ class CheckpointFolder:
         """
         partial, final = self.partial(position.step), self.path(position.step)
         (partial / POSITION_FILE).write_text(json.dumps({**asdict(position), "layout": layout}) + "\n")
+        if position.step in self._accuracies:
+            accuracy = {"accuracy": self._accuracies[position.step]}
+            (partial / EVALUATION_FILE).write_text(json.dumps(accuracy) + "\n")
         known = digests or {}
         others = [path for path in partial.iterdir() if path.name not in known]
         write_manifest(partial, {**known, **{path.name: digest_of(path) for path in others}})
@@ -120,8 +149,10 @@ class CheckpointFolder:
         partial.rename(final)
         _flush(self.root)
         kill_point("checkpoint_named", position.step)
+        best = self.best() if self.keep_best else None
         for old in self.all()[: -self.keep]:
-            self._remove(old)
+            if old != best:
+                self._remove(old)
         kill_point("checkpoint_published", position.step)
 
     def read(self, checkpoint: Path) -> tuple[Position, dict[str, int]]:

@@ -24,7 +24,7 @@ def array_script(name: str, runs: Sequence[SweepRun], options: dict[str, str], a
         UserError: no such script here, or runs of different layouts, which one header cannot serve.
     """
     from igrpo_mcore.planning.catalogue import planned_model
-    from igrpo_mcore.preflight import local_ranks
+    from igrpo_mcore.preflight import local_ranks, most_checkpoints
     from igrpo_mcore.run.checkpoint_folder import checkpoint_bytes
 
     first = runs[0].config
@@ -43,7 +43,7 @@ def array_script(name: str, runs: Sequence[SweepRun], options: dict[str, str], a
     header["array"] = f"0-{len(runs) - 1}" + (f"%{at_a_time}" if at_a_time else "")
     sbatch = [f"#SBATCH --{key}" + (f"={value}" if value else "") for key, value in header.items()]
     parameters = planned_model(first.model.path, first.model.dtype).table.parameters
-    room = (first.checkpoint.keep + 1) * checkpoint_bytes(parameters, first.model.dtype)
+    room = most_checkpoints(first) * checkpoint_bytes(parameters, first.model.dtype)
     tasks = [f"  {shlex.quote(shlex.join(run.arguments))} # {run.name}" for run in runs]
     return "\n".join(
         [

@@ -1,5 +1,6 @@
 """From a sweep's file to its runs, every one resolved and checked before any starts."""
 
+import copy
 import itertools
 import os
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 from igrpo_mcore.config.load import is_recipe, load_config
 from igrpo_mcore.config.schema import Config, Resume
+from igrpo_mcore.config.validate import validate
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.study.options import flat_options, without_seed
 from igrpo_mcore.study.sweep_file import OWNED, SweepFile
@@ -99,10 +101,13 @@ def runs_of(sweep: SweepFile, folder: Path, beside: Path, more: tuple[str, ...] 
     recipe = Path(located(sweep.recipe, beside))
     for variant in variants:
         try:
-            configs = [load_config(recipe, [*variant.options, f"train.seed={seed}"]) for seed in sweep.seeds]
+            first = load_config(recipe, [*variant.options, f"train.seed={sweep.seeds[0]}"])
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
-        for seed, config in zip(sweep.seeds, configs, strict=True):
+        for seed in sweep.seeds:
+            config = copy.deepcopy(first)
+            config.train.seed = seed
+            validate(config)
             run = SweepRun(variant, seed, recipe, config)
             config.run.dir, config.run.name = str(folder), run.name
             config.checkpoint.resume = Resume.auto

@@ -60,7 +60,7 @@ def test_options_that_the_documents_name_exist():
         name
         for path in texts
         for name in re.findall(rf"(?<![\w./])((?:{sections})\.[a-z_]+)(?=[=`,)\s])", path.read_text())
-        if not name.endswith((".py", ".jsonl", ".json", ".yaml"))
+        if not name.endswith((".py", ".jsonl", ".json", ".yaml", ".md"))
     }
     assert len(named) > 20
     assert named - NO_OPTIONS <= set(all_keys())
@@ -138,6 +138,10 @@ def test_a_mixture_is_a_list_of_sets(recipe: Path, tmp_path: Path):
         ("objective={advantage: raw, advantage_std: none}", "objective.advantage_std has no meaning"),
         ("objective={advantage: positive, advantage_std: half}", "objective.advantage_std"),
         ("steps", "key=value"),
+        ("eval.template={problem} Say it.", "quote the value: \"eval.template='{problem} Say it.'\""),
+        ("eval.template=problem", "lacks {problem}"),
+        ("eval.every=-1", "eval.every=-1 must be at least 0"),
+        ("eval.batch_completions=0", "eval.batch_completions=0 must be at least 1"),
     ],
 )
 def test_refused_with_the_field_named(recipe: Path, override: str, message: str):

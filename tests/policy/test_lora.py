@@ -10,7 +10,9 @@ from transformers import AutoModelForCausalLM
 from igrpo_mcore.config.schema import LoRAConfig
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.policy.architecture import check_targets
-from igrpo_mcore.policy.lora import first_factors
+from igrpo_mcore.policy.lora import Adapters, first_factors
+from igrpo_mcore.weights.local import LocalShard
+from igrpo_mcore.weights.rules import gate_up, qkv, row
 from tests.policy.lora_worker import ALPHA, CLIP, LAYOUTS, LR, RANK, SEED, TEMPERATURE
 from tests.policy.oracle import logprobs_of
 from tests.policy.sequences import training_batch
@@ -133,3 +135,68 @@ def test_a_target_that_the_model_lacks():
     check_targets(names, LoRAConfig(targets=["q_proj"]))
     with pytest.raises(UserError, match="no tensor of the model is called qproj; it has q_proj"):
         check_targets(names, LoRAConfig(targets=["qproj"]))
+
+
+RULES = [
+    qkv("attention.linear_qkv.weight", [f"{x}_proj.weight" for x in "qkv"], 8, 4, 6, (20,)),
+    gate_up("mlp.linear_fc1.weight", "gate_proj.weight", "up_proj.weight", (16, 20)),
+    row("mlp.linear_fc2.weight", "down_proj.weight", (20, 16)),
+]
+
+
+def adapters_of(
+    rank: int, size: int, values: dict[str, torch.Tensor], grads: dict[str, torch.Tensor]
+) -> Adapters:
+    """As rank ``rank`` of ``size`` tensor-parallel ones has them, of parameters cut out of whole tensors."""
+    shards, module = {}, nn.ParameterList()
+    for rule in RULES:
+        dim = rule.dim
+        shape = rule.local_shape(size)
+        segments = tuple(rule.segments(rank, size, shape[dim]))
+        parameter = nn.Parameter(torch.zeros(shape), requires_grad=False)
+        parameter.main_grad = torch.zeros(shape)
+        shard = LocalShard(parameter.detach(), rule, segments)
+        for segment in segments:
+            run = (segment.run.start, segment.run.length)
+            shard.view(segment).copy_(values[segment.tensor].narrow(dim, *run))
+            grad = grads[segment.tensor].narrow(dim, *run)
+            parameter.main_grad.narrow(dim, segment.offset, segment.run.length).copy_(grad)
+        shards[rule.param] = shard
+        module.append(parameter)
+    made = Adapters(shards, [module], LoRAConfig(rank=RANK, alpha=ALPHA), SEED)
+    with torch.no_grad():  # B begins as 0: give it values, by the whole's
+        for adapter in made.each:
+            whole_b = torch.randn(adapter.whole[0], RANK, generator=torch.Generator().manual_seed(3))
+            adapter.b.copy_(whole_b[adapter.index] if adapter.split == 0 else whole_b)
+    made.take_base()
+    return made
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_tensor_parallel_parts_make_up_the_whole(size: int) -> None:
+    """Gradients and merged weights of the parts, put together, against the formulae on whole tensors."""
+    generator = torch.Generator().manual_seed(1)
+    tensors = {tensor.name: tensor for rule in RULES for tensor in rule.tensors}
+    values = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in tensors.items()}
+    grads = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in tensors.items()}
+    parts = [adapters_of(rank, size, values, grads) for rank in range(size)]
+    for made in parts:
+        for adapter in made.each:
+            adapter.gradients()
+        made.merge()
+    assert [adapter.name for adapter in parts[0].each] == list(tensors)
+    for adapters in zip(*(made.each for made in parts), strict=True):
+        name, split = adapters[0].name, adapters[0].split
+        a, _ = first_factors(name, adapters[0].whole, RANK, SEED)
+        b = torch.randn(adapters[0].whole[0], RANK, generator=torch.Generator().manual_seed(3))
+        db, da = ALPHA / RANK * grads[name] @ a.T, ALPHA / RANK * b.T @ grads[name]
+        places = torch.cat([adapter.index for adapter in adapters])
+        assert sorted(places.tolist()) == list(range(tensors[name].shape[split]))
+        divided = torch.cat([adapter.divided.grad for adapter in adapters], split)
+        summed = torch.stack([adapter.replicated.grad for adapter in adapters]).sum(0)
+        whole = torch.empty_like(divided).index_copy_(split, places, divided)
+        assert torch.allclose(whole, db if split == 0 else da, atol=1e-5), name
+        assert torch.allclose(summed, da if split == 0 else db, atol=1e-5), name
+        merged = torch.cat([adapter.weight() for adapter in adapters], split)
+        merged = torch.empty_like(merged).index_copy_(split, places, merged)
+        assert torch.allclose(merged, values[name] + ALPHA / RANK * b @ a, atol=1e-5), name

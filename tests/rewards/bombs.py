@@ -56,7 +56,7 @@ DEEP = {
     "bars": "|" * 100 + "x" + "|" * 100,
     "nested functions": r"\sin(\cos(\tan(\sin(\cos(\tan(x))))))",
     "nested matrices": r"\begin{pmatrix}" * 20 + "1" + r"\end{pmatrix}" * 20,
-    "5,000 nested boxes, unclosed": r"\boxed{" * 5_000 + "5",
+    "5,000 nested boxes, unclosed": r"\boxed{" * 5_000 + "7",
     "17 boxes that differ": "".join(rf"\boxed{{{i}}}" for i in range(17)),
     "thousands of boxes": r"\boxed{7}" * 5_000,
     "100,000 open tags": "<answer>" * 100_000,

@@ -30,6 +30,7 @@ from igrpo_mcore.weights.hf_import import load_hf_weights
 from igrpo_mcore.weights.push import Pusher
 from tests.policy.layouts_worker import Collector
 from tests.policy.sequences import training_batch
+from tests.trainer.recording import NEVER_EVALUATED
 
 LR, EPS, TEMPERATURE = 3e-3, 1e-3, 0.8
 CASES = {"one update": (1, 1, "clip"), "several updates": (2, 2, "clip")}
@@ -92,6 +93,7 @@ def run(checkpoint: str, mini_batches: int, passes: int, kind: str) -> dict:
     policy.update, policy.logprobs = recorded_update, recorded_logprobs
     trainer.gpu = DeviceMemory(policy, lambda: RecordingEngine(events), trainer.phases)
     nothing: list = []
+    trainer.held_out = NEVER_EVALUATED
     trainer.sampler = SimpleNamespace(
         sample=lambda step, drawn: StepSamples(nothing, nothing, {}, 4), journal=NoJournal()
     )

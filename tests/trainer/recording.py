@@ -1,10 +1,14 @@
 """An engine and a policy that compute nothing: they write down who is given the GPU, and in which order."""
 
+from types import SimpleNamespace
+
 import torch
 
 from igrpo_mcore.rollout.engine import EngineMemory
 
 LOGPROBS = (-1.0, -2.0, -0.5)
+NEVER_EVALUATED = SimpleNamespace(evaluate=lambda step: {}, improved=False)
+"""In the place of ``HeldOut`` where ``eval.every`` is 0."""
 
 
 class RecordingEngine:

@@ -13,6 +13,7 @@ from igrpo_mcore.run.journal import NoJournal
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.run.stop_signal import Stopped
 from igrpo_mcore.trainer import Trainer
+from tests.trainer.recording import NEVER_EVALUATED
 
 
 class Journal(NoJournal):
@@ -56,6 +57,7 @@ def events_of(monkeypatch, every: int, steps: int, stop_at: int | None = None) -
     trainer.position, trainer.learner = Position(0, 0, 0), SimpleNamespace(policy=None)
     trainer.writer, trainer.pusher = Writer(events), SimpleNamespace(rank=0)
     trainer.checkpoints = SimpleNamespace(oldest_step=lambda: 7)
+    trainer.held_out = NEVER_EVALUATED
     trainer.gpu = SimpleNamespace(saving=nullcontext, engine_ready=True)
     trainer.sampler = SimpleNamespace(
         journal=Journal(events),

@@ -16,7 +16,7 @@ from igrpo_mcore.run.journal import NoJournal
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.trainer import Trainer
 from igrpo_mcore.types import TrainingSequence
-from tests.trainer.recording import LOGPROBS, RecordingEngine, RecordingPolicy
+from tests.trainer.recording import LOGPROBS, NEVER_EVALUATED, RecordingEngine, RecordingPolicy
 
 PUSH = ["offload", "wake weights", "push", "wake kv_cache"]
 
@@ -44,6 +44,7 @@ class Run:
 
         trainer.gpu = DeviceMemory(policy, start_engine, trainer.phases)
         trainer.sampler = SimpleNamespace(sample=self.sample, journal=NoJournal())
+        trainer.held_out = NEVER_EVALUATED
         trainer.pusher = SimpleNamespace(push=self.pushed)
         monkeypatch.setattr(
             trainer_module, "mini_batches", lambda *_: [[TrainingSequence((1,), (2, 3, 4), LOGPROBS)]]

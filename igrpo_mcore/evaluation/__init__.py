@@ -1,0 +1,1 @@
+"""Evaluation: problem suites, single-shot sampling by a run's own engines, and figures with intervals."""

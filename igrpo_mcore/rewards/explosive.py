@@ -1,0 +1,84 @@
+"""Expressions that math-verify must not be shown: evaluating them would take a machine's time or memory.
+
+What a completion states is a final value and bounded by its grammar (``value.py``). A reference that is an
+expression itself goes to math-verify as it is, and sympy evaluates powers and factorials of numbers at once.
+"""
+
+import re
+
+MAX_CHARACTERS = 400
+MAX_DIGITS = 100
+MAX_EXPONENTS = 4096
+"""Product of all numeric exponents: ``(2^{50})^{50}`` has 2,500."""
+MAX_FACTORIAL = 500
+MAX_DEPTH = 8
+"""Brackets within brackets: math-verify's parser takes three times as long with each pair of parentheses."""
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_CHAIN = re.compile(r"\^\s*(?:[^\s{}\\]|\{[^{}]*\})\s*\^")
+_FACTORIAL = re.compile(r"(\S?)\s*!(?!=)")
+_SERIES = re.compile(r"\\(?:sum|prod|int|lim|Gamma|mod|bmod|pmod)(?![A-Za-z])")
+_BINOMIAL = re.compile(r"\\(?:[dt]?binom|choose)(?![A-Za-z])")
+
+
+def may_explode(text: str) -> bool:
+    """Whether ``text`` (spelled as ``latex.spell`` does) is too large to be evaluated, or could become so.
+
+    Too long or too deep, numbers over ``MAX_DIGITS`` digits, exponents that multiply to more than ``MAX_EXPONENTS``,
+    powers and factorials in an exponent, factorials of anything but a number up to ``MAX_FACTORIAL``, and
+    sums, products, integrals and binomials over numbers of more than two digits or over powers.
+    """
+    if len(text) > MAX_CHARACTERS or any(len(number) > MAX_DIGITS for number in _NUMBER.findall(text)):
+        return True
+    if _depth(text) > MAX_DEPTH or _CHAIN.search(text) or text.count("\\exp") > 1 or _large_factorial(text):
+        return True
+    if _BINOMIAL.search(text) and ("^" in text or "!" in text):
+        return True
+    if (_SERIES.search(text) or _BINOMIAL.search(text)) and any(
+        len(number) > 2 for number in _NUMBER.findall(text)
+    ):
+        return True
+    product = 1.0
+    for exponent in _exponents(text):
+        numbers = [float(number) for number in _NUMBER.findall(exponent)]
+        if "!" in exponent or ("^" in exponent and len(numbers) > 1):
+            return True
+        product *= max([1.0, *numbers])
+    return product > MAX_EXPONENTS
+
+
+def _exponents(text: str) -> list[str]:
+    """What follows each ``^``: a group, or the number or sign there."""
+    found = []
+    for piece in re.finditer(r"\^\s*", text):
+        rest = text[piece.end() :]
+        if rest.startswith("{"):
+            found.append(_group(rest))
+        else:
+            number = re.match(r"[({\[-]*\s*\d+(?:\.\d+)?", rest)
+            found.append(number.group() if number else rest[:1])
+    return found
+
+
+def _depth(text: str) -> int:
+    level = deepest = 0
+    for character in text:
+        level += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, level)
+    return deepest
+
+
+def _group(text: str) -> str:
+    level = 0
+    for i, character in enumerate(text):
+        level += (character == "{") - (character == "}")
+        if level == 0:
+            return text[1:i]
+    return text
+
+
+def _large_factorial(text: str) -> bool:
+    for match in _FACTORIAL.finditer(text):
+        number = re.search(r"(?<![\d.^])(\d{1,3})\s*$", text[: match.end() - 1])
+        if number is None or int(number[1]) > MAX_FACTORIAL:
+            return True
+    return False

@@ -10,13 +10,16 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 
 RANKS = 2
 
 
-def import_everything() -> None:
-    """Once, before the first start; starts no thread and joins no group."""
+def import_everything(*, simulated: bool) -> None:
+    """Once, before the first start; starts no thread and joins no group. ``simulated``: one rank, with the
+    engine of ``simulated_engine``, from now on."""
+    global RANKS
     from igrpo_mcore.loading import loading
     from igrpo_mcore.quiet import quiet_libraries
 
@@ -24,13 +27,18 @@ def import_everything() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
     with loading():
-        import vllm
-        import vllm.v1.engine.llm_engine
-        import vllm.v1.worker.cpu_worker  # noqa: F401
-
         import igrpo_mcore.cli
         import igrpo_mcore.preflight
-        import igrpo_mcore.trainer  # noqa: F401
+        import igrpo_mcore.trainer
+
+        if simulated:
+            from simulated_engine import SimulatedEngine
+
+            igrpo_mcore.trainer.VLLMEngine = SimulatedEngine
+            RANKS = 1
+        else:
+            import vllm.v1.engine.llm_engine
+            import vllm.v1.worker.cpu_worker  # noqa: F401
 
 
 class ForkedJob:
@@ -48,7 +56,11 @@ class ForkedJob:
                 os.dup2(output, 1)
                 os.dup2(output, 2)
                 status = _launch(arguments, kill_at)
+            except BaseException:
+                traceback.print_exc()
             finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
                 os._exit(status)
 
     def poll(self) -> int | None:
@@ -121,8 +133,7 @@ def _become_rank(rank: int, port: int, arguments: list[str], kill_at: str) -> No
     except SystemExit as ended:
         os._exit(ended.code if isinstance(ended.code, int) else 1)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
+        sys.stderr.flush()
         os._exit(1)
     os._exit(0)

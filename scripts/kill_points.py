@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from disturbed import Run, different_steps, faults, found_in_journal, lost_and_doubled
+from disturbed import SIMULATED, Run, different_steps, faults, found_in_journal, lost_and_doubled
 from forked import import_everything
 
 STEPS = 8
@@ -28,7 +28,7 @@ CHAINS = (  # name:step:rank:signal:nth, see igrpo_mcore/run/kill_points.py; a c
         "update:4:0:KILL:2",
     ),
     (
-        "engine:2:0:KILL:60",
+        "engine:2:0:KILL:45",
         "scored_refinements:2:1:KILL:2",
         "gather:3:0:KILL",
         "logprobs:3:1:KILL",
@@ -56,6 +56,12 @@ HEADER = (
 )
 
 
+def by_rank_0(point: str) -> str:
+    """The same point where there is no other rank."""
+    name, step, rank, *rest = point.split(":")
+    return ":".join((name, step, "0" if rank == "1" else rank, *rest))
+
+
 def row(point: str, run: Run, status: int, undisturbed: Run, *, found: int) -> tuple[str, bool]:
     """A line of the table, and whether all of it is as it must be."""
     name, step, rank, signal, *nth = point.split(":")
@@ -81,18 +87,25 @@ def main() -> int:
     parser.add_argument(
         "--forked", action="store_true", help="Fork the ranks of one process that has imported everything."
     )
+    parser.add_argument(
+        "--simulated", action="store_true", help="One forked rank with an engine that has no model."
+    )
     arguments = parser.parse_args()
+    arguments.forked |= arguments.simulated
     if arguments.out.exists():
         raise SystemExit(f"{arguments.out} is there already; give a new folder")
     chains = [tuple(arguments.points)] if arguments.points else list(CHAINS)
     overrides = (f"train.steps={arguments.steps}", *arguments.override)
+    if arguments.simulated:
+        overrides = (*SIMULATED, *overrides)
+        chains = [tuple(map(by_rank_0, chain)) for chain in chains]
     began = time.monotonic()
 
     if arguments.forked:
-        import_everything()
+        import_everything(simulated=arguments.simulated)
     undisturbed = Run(arguments.out, "undisturbed", arguments.recipe, overrides, arguments.forked)
-    if undisturbed.until_it_ends():
-        raise SystemExit(f"the undisturbed run fails:\n{undisturbed.said()[-3000:]}")
+    if status := undisturbed.until_it_ends():
+        raise SystemExit(f"the undisturbed run ends with {status}:\n{undisturbed.said()[-3000:]}")
     lines, good = list(HEADER), True
     for number, chain in enumerate(chains, start=1):
         run = Run(arguments.out, f"chain-{number}", arguments.recipe, overrides, arguments.forked)
@@ -116,7 +129,11 @@ def main() -> int:
     minutes = (time.monotonic() - began) / 60
     count = sum(map(len, chains))
     completions = len(undisturbed.sampled())
-    how = "Ranks forked from one process" if arguments.forked else "Ranks started by `igrpo train`"
+    how = "Ranks started by `igrpo train`, vLLM"
+    if arguments.forked:
+        how = "Two ranks forked from one process, vLLM"
+    if arguments.simulated:
+        how = "One rank with a simulated engine, forked"
     words = (
         f"{count} kills in {len(chains)} runs of {arguments.steps} steps, {completions} completions each: "
         f"{'nothing differs' if good else 'SOMETHING DIFFERS'}. {how}; {minutes:.0f} min, "

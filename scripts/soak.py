@@ -20,16 +20,17 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from disturbed import Run
+from disturbed import SIMULATED, Run
+from forked import import_everything
 from same_run import MEASURED, steps
 
 
 def ranks(job: psutil.Process) -> dict[int, psutil.Process]:
-    """The job's ranks by number."""
+    """The job's ranks by number; forked ones have no environment of their own and come in their order."""
     found = {}
-    for process in job.children():
+    for number, process in enumerate(sorted(job.children(), key=lambda child: child.pid)):
         with contextlib.suppress(psutil.Error, KeyError):
-            found[int(process.environ()["RANK"])] = process
+            found[int(process.environ().get("RANK", number))] = process
     return found
 
 
@@ -49,7 +50,7 @@ def disturb(job, chance: random.Random) -> str:
     """End the job in one of three ways; says which."""
     how = chance.choice(["KILL to a rank", "KILL to all", "TERM to the launcher"])
     if how == "TERM to the launcher":
-        job.send_signal(signal.SIGTERM)
+        os.kill(job.pid, signal.SIGTERM)
     elif how == "KILL to all":
         os.killpg(job.pid, signal.SIGKILL)
     else:
@@ -62,6 +63,14 @@ def wait(job, seconds: float) -> int | None:
     with contextlib.suppress(Exception):
         return job.wait(seconds)
     return None
+
+
+def keep(run: Run) -> tuple[threading.Event, threading.Thread]:
+    """Keep the journal's files while a start runs; none while the next one may fork."""
+    ended = threading.Event()
+    keeper = threading.Thread(target=run.keep_journal, args=(ended,), daemon=True)
+    keeper.start()
+    return ended, keeper
 
 
 def resident(job) -> dict[int, int]:
@@ -82,12 +91,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", default="recipes/tiny_qwen3.yaml")
     parser.add_argument("--override", action="append", default=[], help="An option of the recipe, key=value.")
+    parser.add_argument(
+        "--simulated", action="store_true", help="One forked rank with an engine that has no model."
+    )
     arguments = parser.parse_args()
     if arguments.out.exists():
         raise SystemExit(f"{arguments.out} is there already; give a new folder")
     chance = random.Random(arguments.seed)
-    run = Run(arguments.out, "soak", arguments.recipe, ("train.steps=100000", *arguments.override))
-    ended, wrong, kills = threading.Event(), list[str](), list[str]()
+    if arguments.simulated:
+        import_everything(simulated=True)
+    overrides = ("train.steps=100000", *(SIMULATED if arguments.simulated else ()), *arguments.override)
+    run = Run(arguments.out, "soak", arguments.recipe, overrides, arguments.simulated)
+    wrong, kills = list[str](), list[str]()
     settled: dict[int, str] = {}
     deadline = time.monotonic() + 60 * arguments.minutes
 
@@ -103,10 +118,10 @@ def main() -> int:
         if again := sum(run.sampled().values()) - len(run.sampled()):
             wrong.append(f"{after}: {again} completions were sampled again")
 
-    keeper = threading.Thread(target=run.keep_journal, args=(ended,), daemon=True)
-    keeper.start()
     while time.monotonic() < deadline:
-        job, before = run.start(), run.steps_done()
+        before = run.steps_done()
+        job = run.start()
+        ended, keeper = keep(run)
         patience = time.monotonic() + 300  # till the first step, then a moment within the next ones
         while job.poll() is None and run.steps_done() in (0, before) and time.monotonic() < patience:
             time.sleep(0.2)
@@ -115,7 +130,9 @@ def main() -> int:
         status = wait(job, 120)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
+        wait(job, 30)
+        ended.set()
+        keeper.join()
         kills.append(how)
         print(f"{how}: status {status}, {run.steps_done()} steps, checkpoint {checkpointed(run)}", flush=True)
         if how == "it ended by itself" or (status is None and "TERM" in how):
@@ -123,21 +140,23 @@ def main() -> int:
             break
         look(how)
     memory: dict[int, list[int]] = defaultdict(list)
-    job, calm = run.start(), time.monotonic() + 60 * arguments.calm
+    job = run.start()
+    ended, keeper = keep(run)
+    calm = time.monotonic() + 60 * arguments.calm
     while time.monotonic() < calm and job.poll() is None:
         time.sleep(1.0)
         if run.steps_done() > len(settled) + 2:  # it trains, and the caches of the first steps are full
             for rank, size in resident(job).items():
                 memory[rank].append(size)
-    job.send_signal(signal.SIGTERM)
+    os.kill(job.pid, signal.SIGTERM)
     status = wait(job, 120)
     if status != 75:
         wrong.append(f"asked to stop, the last start ended with {status}: {run.said()[-800:]}")
     with contextlib.suppress(ProcessLookupError):
         os.killpg(job.pid, signal.SIGKILL)
-    look("at the end")
     ended.set()
     keeper.join()
+    look("at the end")
     for rank, sizes in sorted(memory.items()):
         quarter = max(1, len(sizes) // 4)
         begin, end = median(sizes[:quarter]), median(sizes[-quarter:])

@@ -8,11 +8,11 @@ import re
 
 MAX_CHARACTERS = 400
 MAX_DIGITS = 100
-MAX_EXPONENTS = 4096
-"""Product of all numeric exponents: ``(2^{50})^{50}`` has 2,500."""
+MAX_EXPONENTS = 1000
+"""Product of all numeric exponents: ``(2^{30})^{30}`` has 900."""
 MAX_FACTORIAL = 500
 MAX_DEPTH = 8
-"""Brackets within brackets: math-verify's parser takes three times as long with each pair of parentheses."""
+"""Brackets within brackets: math-verify's parser takes 0.4 s for 8 of them and over 3 s for 60."""
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _CHAIN = re.compile(r"\^\s*(?:[^\s{}\\]|\{[^{}]*\})\s*\^")
 _FACTORIAL = re.compile(r"(\S?)\s*!(?!=)")
@@ -23,7 +23,7 @@ _BINOMIAL = re.compile(r"\\(?:[dt]?binom|choose)(?![A-Za-z])")
 def may_explode(text: str) -> bool:
     """Whether ``text`` (spelled as ``latex.spell`` does) is too large to be evaluated, or could become so.
 
-    Too long or too deep, numbers over ``MAX_DIGITS`` digits, exponents that multiply to more than ``MAX_EXPONENTS``,
+    Too long or deep, numbers over ``MAX_DIGITS`` digits, exponents that multiply to over ``MAX_EXPONENTS``,
     powers and factorials in an exponent, factorials of anything but a number up to ``MAX_FACTORIAL``, and
     sums, products, integrals and binomials over numbers of more than two digits or over powers.
     """

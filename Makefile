@@ -36,7 +36,8 @@ test: real-setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n 2 --dist loadfile
-	$(BIN)/pytest -q -m slow -n 2 --dist loadgroup
+	$(BIN)/pytest -q -m slow -n 2 --dist loadfile --ignore=tests/slurm
+	$(BIN)/pytest -q -m slow tests/slurm
 
 lint: setup
 	$(BIN)/ruff check --fix .

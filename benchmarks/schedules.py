@@ -1,11 +1,11 @@
 """The schedules of a rollout: the real scheduler replayed over simulated engines, beside the plan of them.
 
     PYTHONPATH=.:kernels .venv/bin/python benchmarks/schedules.py [RECIPE] [--gpu h100-80g] [--nodes 2]
-        [--completion-tokens 2048] [--lengths even|log-normal] [--steps 3] [--seeds 3]
+        [--completion-tokens 2048] [--lengths even|log-normal] [--steps 2] [--seeds 3] [OVERRIDE ...]
 
-Prints of each schedule the simulated seconds of a rollout (the slowest engine's, mean of the steps after the
-first and of the seeds), what the plan says, and both against GRPO at the same number of completions. Nothing
-here takes wall time: docs/plan.md says what is simulated and what the two have in common.
+Prints of each schedule what the plan says, the simulated seconds of a rollout (the slowest engine's and the
+mean engine's, means over steps and seeds), their ratio, and both against GRPO at the same number of
+completions. No wall time is in it: docs/plan.md says what is simulated and what the two have in common.
 """
 
 import argparse
@@ -14,11 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from rich.console import Console
+from rich.table import Table
+
 from igrpo_mcore.config.load import load_config
-from igrpo_mcore.config.schema import Config, Selection
+from igrpo_mcore.config.schema import Config, Schedule, Selection
 from igrpo_mcore.planning.command import planned_recipe
+from igrpo_mcore.planning.comparison import GRPO, SCHEDULES
 from igrpo_mcore.planning.drawn import RIGHT, DrawnCompletions, even_lengths, log_normal_lengths
-from igrpo_mcore.planning.plan import PlannedStep, changed
+from igrpo_mcore.planning.limits import replanned
+from igrpo_mcore.planning.plan import PlannedStep
 from igrpo_mcore.planning.simulated_engine import SimulatedEngine, speed_of
 from igrpo_mcore.planning.workload import Lengths
 from igrpo_mcore.rollout.course import Course
@@ -29,14 +34,6 @@ from igrpo_mcore.types import Completion, Problem, Prompt, SampleKey, Score
 
 GREATEST = 2.0
 LENGTHS = {"even": even_lengths, "log-normal": log_normal_lengths}
-SCHEDULES: dict[str, dict] = {
-    "grpo": {"rollout.selection": Selection.none},
-    "barrier": {"rollout.schedule": "barrier"},
-    "handover": {"rollout.schedule": "handover"},
-    "handover + early exit": {"rollout.schedule": "handover", "rollout.draft_early_exit": True},
-    "ahead": {"rollout.schedule": "ahead"},
-    "ahead + early exit": {"rollout.schedule": "ahead", "rollout.draft_early_exit": True},
-}
 
 
 class SimulatedPrompts:
@@ -88,9 +85,11 @@ class SimulatedScorer:
 
 @dataclass(frozen=True)
 class Replay:
-    """Of one step: the slowest engine's seconds; tokens of all engines, aborted ones too."""
+    """Of one step: seconds of the slowest engine, for which all wait, and of the mean one; tokens of all
+    engines, aborted ones too."""
 
     seconds: float
+    mean_seconds: float
     sampled: int
     preempted: int
 
@@ -108,7 +107,7 @@ def replay(step: PlannedStep, lengths: str, steps: int, seed: int) -> list[Repla
 def _courses(number: int, config: Config, seed: int) -> list[Course]:
     count = config.train.prompts_per_step
     problems = [Problem(str(number * count + i), "", "") for i in range(count)]
-    return [training_course(p, number, i, config.rollout, seed, ()) for i, p in enumerate(problems)]
+    return [training_course(p, number, i, count, config.rollout, seed, ()) for i, p in enumerate(problems)]
 
 
 def _replay_step(
@@ -119,7 +118,7 @@ def _replay_step(
     work = begun.pop(number, None) or _courses(number, config, seed)
     for course in work:
         course.goal = len(course.stages)
-    if config.rollout.schedule == "ahead" and config.rollout.selection != Selection.none:
+    if config.rollout.schedule == Schedule.ahead and config.rollout.selection != Selection.none:
         begun[number + 1] = _courses(number + 1, config, seed)
         for course in begun[number + 1]:
             course.goal = len(course.stages) - 1
@@ -133,34 +132,64 @@ def _replay_step(
         engines.append(engine)
     return Replay(
         max(engine.clock for engine in engines),
+        fmean(engine.clock for engine in engines),
         sum(engine.sampled for engine in engines),
         sum(engine.preempted for engine in engines),
     )
 
 
-def mean_seconds(step: PlannedStep, lengths: str, steps: int, seeds: int) -> float:
-    """Of the steps after the first, which has drafts of its own to sample where later ones have not."""
-    return fmean(r.seconds for seed in range(seeds) for r in replay(step, lengths, steps, seed)[1:])
+def replayed(step: PlannedStep, lengths: str = "even", steps: int = 1, seeds: int = 2) -> list[Replay]:
+    """``steps`` of each seed; where drafts are sampled ahead, after one that samples its own besides."""
+    first = 1 if step.config.rollout.schedule == Schedule.ahead else 0
+    return [r for seed in range(seeds) for r in replay(step, lengths, first + steps, seed)[first:]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recipe", type=Path, nargs="?", default=Path("recipes/igrpo_14b.yaml"))
+    parser.add_argument("overrides", nargs="*")
     parser.add_argument("--gpu", default="h100-80g")
     parser.add_argument("--nodes", type=int)
     parser.add_argument("--completion-tokens", type=int)
     parser.add_argument("--lengths", choices=LENGTHS, default="even")
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    config = load_config(options.recipe)
+    config = load_config(options.recipe, options.overrides)
     lengths = Lengths(256, options.completion_tokens) if options.completion_tokens else None
-    for name, changes in SCHEDULES.items():
-        step = planned_recipe(
-            options.recipe, changed(config, changes), options.gpu, options.nodes, 8, lengths
+    step = planned_recipe(options.recipe, config, options.gpu, options.nodes, 8, lengths)
+    table = Table(title=f"{options.recipe}: rollouts of a step, {options.lengths} lengths")
+    table.add_column("rollout.schedule")
+    for name in (
+        "plan s",
+        "replay s",
+        "mean engine",
+        "ratio",
+        "x GRPO",
+        "replayed",
+        "tokens",
+        "preempted",
+    ):
+        table.add_column(name, justify="right")
+    first = None
+    for name, changes in {"GRPO": GRPO, **SCHEDULES}.items():
+        planned = replanned(step, changes)
+        plan = planned.time.drafts + planned.time.refinements
+        found = replayed(planned, options.lengths, options.steps, options.seeds)
+        seconds, tokens = fmean(r.seconds for r in found), fmean(r.sampled for r in found)
+        first = first or (plan, seconds)
+        table.add_row(
+            name,
+            f"{plan:.1f}",
+            f"{seconds:.1f}",
+            f"{fmean(r.mean_seconds for r in found):.1f}",
+            f"{plan / seconds:.3f}",
+            f"{plan / first[0]:.2f}",
+            f"{seconds / first[1]:.2f}",
+            f"{tokens:,.0f}",
+            f"{fmean(r.preempted for r in found):.0f}",
         )
-        found = [r for s in range(options.seeds) for r in replay(step, options.lengths, options.steps, s)[1:]]
-        print(name, f"{fmean(r.seconds for r in found):.1f}", found[0])
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

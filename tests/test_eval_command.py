@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from igrpo_mcore.cli import chosen_step
+from igrpo_mcore.errors import UserError
+from igrpo_mcore.evaluate import Request, run_eval
 from tests.support.checkpoints import make_checkpoint
 from tests.support.ranks import igrpo
 
@@ -118,21 +121,28 @@ def test_a_recipe_and_a_run_that_evaluates_itself(recipe):
 def test_what_is_refused_before_ranks_start(recipe, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(recipe.read_text())
-    checkpoint = recipe.parent / "checkpoint"
-    for arguments, said in (
-        ((recipe, "--step", "3"), "--step 3 asks for a run's checkpoint"),
-        ((tmp_path / "run",), "holds no checkpoint"),
-        ((tmp_path / "run", "--step", "best"), "which eval.every=N does"),
-        ((tmp_path / "run", "--step", "newest"), "neither a number nor best"),
-        ((recipe, "eval.path=null"), "set eval.path"),
-        ((recipe, "--suite", "aime"), "did you mean aime24"),
-        ((recipe, "--suite", "math500"), "--suite math500=FILE.jsonl"),
-        ((recipe, "eval.template=problem"), "lacks {problem}"),
-        ((checkpoint,), "give `igrpo eval` a --suite"),
-        ((recipe.parent,), "no Hugging Face folder"),
-        ((recipe, "--against", recipe), "is no evaluation"),
+    for source, overrides, request, said in (
+        (recipe, [], Request(step=3), "--step 3 asks for a run's checkpoint"),
+        (tmp_path / "run", [], Request(step="best"), "which eval.every=N does"),
+        (recipe, ["eval.path=null"], Request(), "set eval.path"),
+        (recipe, [], Request(("aime",)), "did you mean aime24"),
+        (recipe, ["eval.template=problem"], Request(), "lacks {problem}"),
+        (recipe.parent / "checkpoint", [], Request(), "give `igrpo eval` a --suite"),
+        (recipe.parent, [], Request(), "no Hugging Face folder"),
+        (recipe, [], Request(against=recipe), "is no evaluation"),
+        (recipe, [], Request(against=tmp_path / "none.json"), "there is no such file"),
     ):
-        status, output = igrpo("eval", *arguments)
-        assert status == 2
-        assert said in output
-        assert "Traceback" not in output
+        with pytest.raises(UserError) as caught:
+            run_eval(source, overrides, request)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="neither a number nor best"):
+        chosen_step("newest")
+
+
+def test_a_refusal_is_one_sentence_with_status_2(tmp_path):
+    (tmp_path / "config.yaml").write_text("model: {path: m}\ndata: {path: d}\n")
+    status, output = igrpo("eval", tmp_path)
+    assert status == 2
+    assert "holds no checkpoint" in output
+    assert "Traceback" not in output

@@ -87,8 +87,8 @@ def attention(shape: Shape, kernels: Kernels) -> Saved:
         if kernels == Kernels.torch:
             saved["rotary cos and sin of q and k"] = 4 * b * a.head_dim
         saved["rotated q and k"] = b * (q + k)
-    elif a.heads > a.kv_heads:
-        saved["query copy"] = b * q  # heads of several groups are not contiguous in the QKV output
+    elif a.heads > a.kv_heads > shape.tp:
+        saved["query copy"] = b * q  # heads of several groups on a rank are not contiguous in the QKV output
     if a.qk_norm:
         # per-head norms keep the input of each (a view of the QKV output) or its fp32 copies
         saved["q and k norms"] = 4 * (a.heads + a.kv_heads) / shape.tp + (

@@ -1,7 +1,20 @@
 """What a plan took for granted, in words, so that a reader can disagree."""
 
+from statistics import fmean
+
+from igrpo_mcore.planning.decoding import outcomes
+from igrpo_mcore.planning.difficulty import SHARED
 from igrpo_mcore.planning.epoch import Epoch
 from igrpo_mcore.planning.plan import PlannedStep
+from igrpo_mcore.planning.workload import rollout_stages
+
+
+def _right(step: PlannedStep) -> float:
+    """Share of the first stage's completions."""
+    stage = rollout_stages(step.config, step.lengths)[0]
+    cap = step.config.rollout.max_completion_tokens
+    drawn = outcomes(stage.prompts, stage.samples, stage.mean, cap, stage.budget)
+    return fmean(top for prompt in drawn for _, top in prompt)
 
 
 def assumptions(step: PlannedStep) -> list[str]:
@@ -15,6 +28,8 @@ def assumptions(step: PlannedStep) -> list[str]:
         f"{e.optimizer_bandwidth:.0%} of {gpu.memory_gb_s} GB/s; every sequence has a gradient",
         f"engine: decoding at {e.decode_bandwidth:.0%} of {gpu.memory_gb_s} GB/s and "
         f"{1e3 * e.decode_step_s:g} ms a step, prefill at {e.prefill_flops:.0%} of the FLOP/s",
+        f"rollouts: {SHARED:.0%} of lengths' variance is their problems'; {_right(step):.0%} of the drafts "
+        "earn the greatest reward, the longer and harder the fewer; engines have equal work",
         f"links: {e.link:.0%} of {gpu.nvlink_gb_s} GB/s in a node and of {gpu.network_gb_s} GB/s between "
         f"nodes, {e.small_link:.0%} and {1e6 * e.collective_s:.0f} us where a message is small, none hidden; "
         f"host link {e.host_copy:.0%} of {gpu.host_gb_s} GB/s",

@@ -48,11 +48,14 @@ def reference_seconds(model: PlannedModel, layout: Layout, gpu: GPU, efficiency:
     return 3 * host_copy_seconds(fullest_trainer(model, layout).parameters, gpu, efficiency)
 
 
-def reward_seconds(config: Config, layout: Layout, efficiency: Efficiency) -> float:
-    """All stages' completions on the fullest engine, shared by its workers."""
+def reward_seconds(config: Config, layout: Layout, rollout: float, efficiency: Efficiency) -> float:
+    """What the fullest engine waits for rewards: they are computed while it samples for ``rollout`` seconds,
+    but for the last completion's of each stage and what its workers do not get done meanwhile."""
+    stages = stages_of(config.rollout)
     prompts = -(-config.train.prompts_per_step // layout.engines)
-    completions = prompts * sum(stage.num_samples for stage in stages_of(config.rollout))
-    return completions * efficiency.reward_s / (config.reward.workers or REWARD_WORKERS)
+    completions = prompts * sum(stage.num_samples for stage in stages)
+    work = completions * efficiency.reward_s / (config.reward.workers or REWARD_WORKERS)
+    return len(stages) * efficiency.reward_s + max(0.0, work - rollout)
 
 
 def checkpoint_seconds(model: PlannedModel, config: Config, efficiency: Efficiency) -> float:

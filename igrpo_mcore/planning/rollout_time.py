@@ -89,8 +89,8 @@ def rollout_seconds(
         return run.steps * step + again
 
     found = [prefill_seconds(model, prompts * s.prompt, s.prompt, layout, gpu, efficiency) for s in stages]
+    most = rollout.max_concurrent_sequences
     for draw in range(draws):
-        most = rollout.max_concurrent_sequences
         runs = decode(rollout.schedule, exits, prompts, shapes, room, besides, most, draw)
         parts = [seconds(run) * share for run in runs for share in run.shares]
         found = [total + part / draws for total, part in zip(found, parts, strict=True)]

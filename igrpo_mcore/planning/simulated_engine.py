@@ -98,6 +98,11 @@ class SimulatedEngine:
         """Whether a submitted sample has neither been returned nor aborted."""
         return bool(self._waiting or self._filling or self._decoding)
 
+    @property
+    def free_blocks(self) -> int:
+        """Blocks of the cache that no sequence has."""
+        return self._free
+
     def stand(self, seconds: float) -> None:
         """Time passes, and the engine does nothing."""
         self.clock += seconds

@@ -76,7 +76,7 @@ def time_plan(
     return TimePlan(
         drafts=sum(drafts),
         refinements=last,
-        rewards=reward_seconds(config, layout, efficiency),
+        rewards=reward_seconds(config, layout, sum(drafts) + last, efficiency),
         sleep=sleep_seconds(config, gpu, engine, efficiency),
         logprobs=logprobs,
         update=update,

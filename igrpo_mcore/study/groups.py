@@ -35,6 +35,7 @@ def load_groups(sources: Sequence[Path]) -> tuple[list[RunGroup], list[str]]:
     runs: list[LoadedRun] = []
     names: dict[Path, str] = {}
     missing: list[str] = []
+    not_begun: list[str] = []
     for source in sources:
         variants = read_manifest(source)
         if not variants and not (source / CONFIG_FILE).is_file():
@@ -47,7 +48,7 @@ def load_groups(sources: Sequence[Path]) -> tuple[list[RunGroup], list[str]]:
                     runs.append(load_run(source / name, source / variant.start))
                     names[source / name] = variant.name
                 except UserError:
-                    missing.append(f"{name} has not begun")
+                    not_begun.append(name)
     if not runs:
         raise UserError(f"no run of {', '.join(map(str, sources))} has a finished step; let the sweep begin")
     grouped: dict[str, list[LoadedRun]] = {}
@@ -70,6 +71,9 @@ def load_groups(sources: Sequence[Path]) -> tuple[list[RunGroup], list[str]]:
             for r in group.runs
             if not r.finished
         ]
+    if not_begun:
+        shown = ", ".join(not_begun[:3]) + (" …" if len(not_begun) > 3 else "")
+        missing.append(f"{len(not_begun)} not begun ({shown})")
     return groups, missing
 
 

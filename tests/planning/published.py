@@ -5,7 +5,7 @@ from unittest.mock import patch
 from transformers import LlamaConfig, Qwen3Config
 
 from igrpo_mcore.config.load import load_config
-from igrpo_mcore.config.schema import Config, Recompute, Selection
+from igrpo_mcore.config.schema import Config, Recompute, Schedule, Selection
 from igrpo_mcore.planning import plan
 from igrpo_mcore.planning.plan import PlannedStep, changed, planned_step
 from igrpo_mcore.planning.workload import Lengths
@@ -82,6 +82,7 @@ def paper_gpu_hours(selection: Selection) -> float:
             "rollout.tp": 1,
             "rollout.memory_fraction": 0.6,
             "rollout.selection": selection,
+            "rollout.schedule": Schedule.barrier,
             "rollout.max_refinement_prompt_tokens": 1024,
         },
     )

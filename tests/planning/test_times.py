@@ -7,7 +7,7 @@ import pytest
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.planning import planned_step, run_plan
 from igrpo_mcore.planning.collectives import reduce_seconds
-from igrpo_mcore.planning.decoding import completion_lengths, decode
+from igrpo_mcore.planning.decoding import completion_lengths
 from igrpo_mcore.planning.efficiency import Efficiency
 from igrpo_mcore.planning.engine import state_bytes
 from igrpo_mcore.planning.plan import changed
@@ -28,23 +28,6 @@ def test_lengths_have_their_mean_and_stay_under_the_cap():
     lengths = completion_lengths(512, 1000, 4096)
     assert sum(lengths) / 512 == pytest.approx(1000, rel=0.02)
     assert 4000 < max(lengths) <= 4096
-
-
-def test_an_engine_with_room_for_all_ends_with_its_longest_sequence():
-    lengths = completion_lengths(64, 1000, 4096)
-    found = decode(64, 100, 1000, 4096, 10**9, 256)
-    assert found.steps == max(lengths)
-    assert found.recomputed == 0
-    assert found.sequences * found.steps == pytest.approx(sum(lengths))
-
-
-def test_an_engine_without_room_makes_every_token_and_never_holds_more():
-    lengths, room = completion_lengths(64, 1000, 4096), 20_000
-    found = decode(64, 100, 1000, 4096, room, 256)
-    assert found.sequences * found.steps == pytest.approx(sum(lengths))
-    assert found.tokens <= room
-    assert found.recomputed > 0
-    assert found.steps > max(lengths)
 
 
 def test_tensor_parallelism_is_not_free():

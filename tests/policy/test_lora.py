@@ -1,18 +1,23 @@
 """LoRA by merged weights against adapters beside frozen layers in plain PyTorch, and between layouts."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from igrpo_mcore.config.schema import LoRAConfig
+from igrpo_mcore.config.schema import Config, DType, LoRAConfig
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.policy.architecture import check_targets
+from igrpo_mcore.families import architecture_of, table_for
+from igrpo_mcore.policy.architecture import check_targets, load_hf_config
 from igrpo_mcore.policy.lora import Adapters, first_factors
+from igrpo_mcore.policy.policy import Policy
 from igrpo_mcore.weights.local import LocalShard
 from igrpo_mcore.weights.rules import gate_up, qkv, row
+from tests.planning.support import lone_rank
 from tests.policy.lora_worker import ALPHA, CLIP, LAYOUTS, LR, RANK, SEED, TEMPERATURE
 from tests.policy.oracle import logprobs_of
 from tests.policy.sequences import training_batch
@@ -113,8 +118,11 @@ def test_layouts_agree_and_a_checkpoint_loads_into_each(seen, family):
             for what in ("weights", "fourth"):
                 assert torch.allclose(run[what][name], first[what][name], rtol=0, atol=2e-4), (layout, name)
             assert torch.equal(run["loaded"][name], found[family]["tp2"]["weights"][name])
-            expected = run["fourth"][name]
-            assert torch.allclose(run["fourth after loading"][name], expected, rtol=0, atol=2e-4), name
+            # from the written state: to the bit where the layout is the same. Elsewhere another order of
+            # summing turns single elements whose second moment is hardly above eps; lost moments would most
+            after, moved = run["fourth after loading"][name], run["fourth"][name] - run["base"][name]
+            error = float((after - run["fourth"][name]).norm())
+            assert error <= (0 if layout == "tp2" else 0.02 * float(moved.norm())), (layout, name)
         changed = [name for name in run["base"] if not torch.equal(run["weights"][name], run["base"][name])]
         assert sorted(changed) == sorted(targets)
         again = [name for name in changed if not torch.equal(run["fourth"][name], run["weights"][name])]
@@ -200,3 +208,42 @@ def test_tensor_parallel_parts_make_up_the_whole(size: int) -> None:
         merged = torch.cat([adapter.weight() for adapter in adapters], split)
         merged = torch.empty_like(merged).index_copy_(split, places, merged)
         assert torch.allclose(merged, values[name] + ALPHA / RANK * b @ a, atol=1e-5), name
+
+
+def test_what_ranks_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 1 of TP 2 x DP 2: which group sums which factors, by collectives that double what they get."""
+    hf_config = load_hf_config(make_checkpoint(tmp_path / "qwen3", "qwen3"))
+    config = Config()
+    config.model.path, config.model.dtype, config.parallel.tp = str(tmp_path / "qwen3"), DType.float32, 2
+    config.lora, config.optimizer.grad_clip = LoRAConfig(rank=RANK, alpha=ALPHA), 1e9
+    sent: list[tuple[list[int], int]] = []
+
+    def doubled(tensor: torch.Tensor, op=None, group=None, async_op: bool = False) -> None:
+        sent.append((dist.get_process_group_ranks(group), tensor.numel()))
+        tensor.mul_(2)
+
+    with lone_rank(config, rank=1, world=4):
+        policy = Policy(config, architecture_of(hf_config, "float32"), 4, table_for(hf_config))
+        policy.weights_loaded()
+        optimizer = policy._optimizer
+        adapters = optimizer._adapters.each
+        for parameter in policy.chunks[0].parameters():
+            parameter.main_grad.normal_()
+        for adapter in adapters:
+            adapter.gradients()
+        local = [(adapter.divided.grad.clone(), adapter.replicated.grad.clone()) for adapter in adapters]
+        monkeypatch.setattr(dist, "all_reduce", doubled)
+        optimizer.prepare_grads()
+        assert sent == [([0, 1], sum(adapter.replicated.numel() for adapter in adapters))]
+        for adapter, (divided, replicated) in zip(adapters, local, strict=True):
+            assert torch.equal(adapter.divided.grad, divided)
+            assert torch.equal(adapter.replicated.grad, 2 * replicated)
+        norm = optimizer.get_grad_norm()  # replicated factors count on rank 0 of the group, not here
+        assert sent[1:] == [([0, 1], 1)]
+        assert norm**2 == pytest.approx(2 * sum(float(divided.square().sum()) for divided, _ in local))
+        assert not optimizer.sharded_state_dict({}, is_loading=True, metadata={})["steps"]
+        optimizer.step()
+        state = optimizer.sharded_state_dict({}, is_loading=False, metadata={})
+        assert state["steps"] == 1
+        found = state[f"{adapters[0].name}.b"]
+        assert (tuple(found.global_shape), found.replica_id) == ((adapters[0].whole[0], RANK), (0, 1, 0))

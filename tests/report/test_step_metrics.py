@@ -6,6 +6,7 @@ from igrpo_mcore.config.schema import Config
 from igrpo_mcore.policy.policy import UpdateStats
 from igrpo_mcore.report.step_metrics import step_metrics
 from igrpo_mcore.rewards.options import RewardOptions
+from igrpo_mcore.rollout.sampler import StepSamples
 from igrpo_mcore.run.phases import Phases
 from igrpo_mcore.weights.push import PushStats
 from tests.support.rollouts import random_rollouts
@@ -21,9 +22,8 @@ def test_updates_are_averaged_and_their_tokens_added_up() -> None:
     phases.seconds = {"update": 2.0, "step": 5.0}
     updates = [update(1.0, 0.1, 0.0, 100, 30), update(3.0, 0.2, 0.3, 300, 50)]
     pushed = PushStats(0, 0, 0, 0, 0.0, 0.0, 0.0)
-    metrics = step_metrics(
-        random_rollouts(0), {}, None, None, updates, pushed, phases, Config(), RewardOptions()
-    )
+    samples = StepSamples(random_rollouts(0), [], {}, drawn=5)
+    metrics = step_metrics(samples, None, None, updates, pushed, phases, Config(), RewardOptions())
     expected = {
         "policy/loss": 2.0,
         "policy/grad_norm": 6.0,

@@ -421,3 +421,17 @@ def test_a_completion_cannot_close_its_marks_or_fill_other_fields():
 )
 def test_retry_after(header: str, seconds: float):
     assert seconds_to_wait(header) == seconds
+
+
+def test_preflight_asks_the_judge_of_a_recipe_unless_it_is_told_not_to():
+    from igrpo_mcore.config.schema import Config
+    from igrpo_mcore.preflight import checks
+
+    with judge_server(lambda _: chat("<score>1</score>")) as server:
+        url = server.url
+    recipe = Config(reward=config(url))
+    (check,) = (c for c in checks(recipe, None, None, 1, writes_run=False) if c.what == "rewards")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="cannot be reached"):
+        check.find()
+    recipe.reward.judge.check = False
+    assert check.find() == "judge"

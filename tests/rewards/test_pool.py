@@ -102,13 +102,16 @@ def test_polling_gives_what_score_gives(pool: RewardPool) -> None:
     assert pool.poll() == [] == pool.wait(0.5)  # nothing is pending: no wait
 
 
-def test_a_poll_does_not_wait_and_a_wait_ends_with_the_first(pool: RewardPool) -> None:
-    submit(pool, {"slow": "sleep 1.0", "fast": "sleep 0.3"})
-    assert pool.poll() == []
-    assert pool.wait(0.0) == [] == pool.wait(0.01)
-    first = [key for key, _ in pool.wait()]
-    assert first[0] == "fast"
-    assert set(first) | set(collect(pool)) == {"slow", "fast"}
+def test_a_poll_does_not_wait_and_a_wait_ends_with_the_first(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with RewardPool(RewardConfig(weights={BY_TEXT: 1.0}, time_limit_s=300.0, workers=2)) as pool:
+        submit(pool, {"second": f"gate {second}", "first": f"gate {first}"})
+        assert pool.poll() == pool.wait(0.0) == pool.wait(0.05) == []
+        first.touch()
+        assert [key for key, _ in pool.wait()] == ["first"]
+        assert pool.poll() == []
+        second.touch()
+        assert set(collect(pool)) == {"second"}
 
 
 def test_score_leaves_what_was_submitted_before(pool: RewardPool) -> None:

@@ -13,6 +13,9 @@ def by_text(problem: Problem, completion: Completion) -> float:
     what, _, argument = completion.text.partition(" ")
     if what == "sleep":
         time.sleep(float(argument))
+    elif what == "gate":
+        while not os.path.exists(argument):
+            time.sleep(0.01)
     elif what == "spin":
         while True:
             pass

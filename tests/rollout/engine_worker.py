@@ -24,7 +24,7 @@ from igrpo_mcore.config.schema import DType, RolloutConfig
 from igrpo_mcore.rollout.engine import EngineMemory, Sampling, generate
 from igrpo_mcore.rollout.shared_scorer import SharedScorer
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
-from igrpo_mcore.types import Problem, Score
+from igrpo_mcore.types import Problem, SampleKey, Score
 
 EOS = 2
 TEMPERATURE = 0.7
@@ -115,10 +115,18 @@ def shared_memory() -> set[str]:
 class RankScorer:
     """Scores by this process's id, so that a score says which rank gave it."""
 
-    def score(self, problems, completions) -> list[Score]:
-        if not problems:
-            raise RuntimeError("nothing to score")
-        return [Score(float(os.getpid())) for _ in problems]
+    def __init__(self) -> None:
+        self.waiting: list = []
+
+    def submit(self, key, problem, completion) -> None:
+        self.waiting.append(key)
+
+    def poll(self) -> list[tuple]:
+        scored, self.waiting = self.waiting, []
+        return [(key, Score(float(os.getpid()))) for key in scored]
+
+    def wait(self, timeout=None) -> list[tuple]:
+        raise RuntimeError("nothing to score")
 
 
 def check(family: str, tp: int, scratch: Path) -> dict:
@@ -153,9 +161,11 @@ def check(family: str, tp: int, scratch: Path) -> dict:
     first_rank = dist.get_process_group_ranks(engine.group)[0]
     pids: list = [None] * dist.get_world_size()
     dist.all_gather_object(pids, os.getpid())
-    result["scored_by_first_rank"] = scorer.score([problem], [completion])[0].total == pids[first_rank]
+    key = SampleKey(1, "drafts", 0, 0)
+    scorer.submit(key, problem, completion)
+    result["scored_by_first_rank"] = scorer.take([key])[0].total == pids[first_rank]
     try:
-        scorer.score([], [])
+        scorer.take([key])
     except RuntimeError as error:
         result["scorer_error"] = str(error)
 

@@ -88,14 +88,23 @@ def test_a_sweep_has_names_starts_and_runs_that_have_not_begun(runs):
             "start": "s-start",
             "completions": 640,
         },
-        {"name": "GRPO", "options": [], "runs": ["plain-seed0"], "start": "s-start", "completions": 640},
+        {
+            "name": "GRPO",
+            "options": [],
+            "runs": ["plain-seed0", *(f"plain-seed{seed}" for seed in range(5, 9))],
+            "start": "s-start",
+            "completions": 640,
+        },
     ]
     (runs / MANIFEST_FILE).write_text(json.dumps({"variants": variants}))
     write_evaluation(runs / "s-start", 0, {"a": [0, 0], "b": [1, 0]})
     write_run(runs / "with-seed2", config("best", 2), UP[:4])
     groups, missing = load_groups([runs])
     assert [(group.name, len(group.runs)) for group in groups] == [("iGRPO", 3), ("GRPO", 1)]
-    assert missing == ["with-seed2: 4 of 10 steps"]
+    assert missing == [
+        "with-seed2: 4 of 10 steps",
+        "4 not begun (plain-seed5, plain-seed6, plain-seed7 …)",
+    ]
     found = held_out(groups[0], groups[0])
     assert (found.start.mean, found.gain.mean) == (0.25, pytest.approx(0.6875 - 0.25))
     # only seeds that both have are set against each other

@@ -53,7 +53,7 @@ def worker_environment() -> dict[str, str]:
     }
 
 
-def run_ranks(module: str, nproc: int, *args: object, timeout_s: float = 300.0) -> str:
+def run_ranks(module: str, nproc: int, *args: object, timeout_s: float = 500.0) -> str:
     """``main()`` of a worker module in ``nproc`` ranks, ``args`` in its sys.argv; returns their output.
 
     The ranks are forks of two processes that have imported the module already, even ones of the first and odd
@@ -127,7 +127,7 @@ def _kill(pids: dict[int, int]) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def run_fresh_ranks(module: str, nproc: int, *args: object, timeout_s: float = 300.0) -> str:
+def run_fresh_ranks(module: str, nproc: int, *args: object, timeout_s: float = 500.0) -> str:
     """``python -m module args`` in ``nproc`` processes under torch.distributed.run; returns its output.
 
     Raises:

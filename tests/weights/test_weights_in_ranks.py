@@ -82,11 +82,6 @@ def test_damage_is_named(tmp_path, family):
     named = result_of(run_ranks("tests.weights.verify_worker", 1, folder))
     assert named.pop("clean") == named.pop("pushed again") == []
     assert all(read == tensors for read, tensors in named.pop("read_back").values())
-    # all that vLLM's sleep does not keep was filled with NaN, then pushed
-    assert named.pop("poisoned weights") > 0
-    assert named.pop("poisoned") > 0
-    assert named.pop("pushed after poison") == []
-    assert named.pop("says the same")
     assert named.pop("export differs from policy") == named.pop("export in vLLM differs") == []
     assert named.pop("export in transformers") < 1e-4
     assert named.pop("not pushed yet") == (47 if family == "qwen3" else 23)
@@ -120,6 +115,17 @@ def test_damage_is_named(tmp_path, family):
     assert all(name.startswith(layer) for name in stale)
     assert dropped in named.pop("dropped")
     assert named == expected
+
+
+@pytest.mark.parametrize("family", ["qwen3", "nemotron_h"])
+def test_what_sleep_does_not_keep_is_all_pushed(tmp_path, family):
+    """Filled with NaN, then pushed: the same weights, the same completions."""
+    folder = make_checkpoint(tmp_path / family, family)
+    named = result_of(run_ranks("tests.weights.verify_worker", 1, folder, "poison"))
+    assert named["poisoned weights"] > 0
+    assert named["poisoned"] > 0
+    assert named["pushed after poison"] == []
+    assert named["says the same"]
 
 
 def test_a_push_holds_what_is_planned(tmp_path):

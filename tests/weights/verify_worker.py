@@ -83,6 +83,24 @@ def main() -> None:
     named: dict = {"clean": sorted({m.tensor for m in report.mismatches})}
     named["read_back"] = {row.family: [row.read_back, row.tensors] for row in report.rows}
 
+    if sys.argv[2:] == ["poison"]:
+
+        def sampled() -> list:
+            found = engine.generate(PROMPTS, Sampling(1, 0.0, 16, ()), [0] * len(PROMPTS))
+            return [(completion.token_ids, completion.logprobs) for (completion,) in found]
+
+        said = sampled()
+        filled = poison(engine.model)
+        named["poisoned weights"] = sum(
+            name.split(".")[-1] in ("weight", "bias", "A", "D") for name in filled
+        )
+        named["poisoned"] = len(verify())
+        pusher.push(engine)
+        named["pushed after poison"] = verify()
+        named["says the same"] = sampled() == said
+        print("RESULT " + json.dumps(named), flush=True)
+        engine.close()
+        return
     before = {name: tensor.clone() for name, tensor in pusher.stream()}
     with torch.no_grad():
         for parameter in chunks[0].parameters():
@@ -111,19 +129,6 @@ def main() -> None:
         named[case] = verify()
     pusher.push(engine)
     named["pushed again"] = verify()
-
-    def sampled() -> list:
-        found = engine.generate(PROMPTS, Sampling(1, 0.0, 16, ()), [0] * len(PROMPTS))
-        return [(completion.token_ids, completion.logprobs) for (completion,) in found]
-
-    said = sampled()
-    filled = poison(engine.model)
-    named["poisoned weights"] = sum(name.split(".")[-1] in ("weight", "bias", "A", "D") for name in filled)
-    named["poisoned"] = len(verify())
-    pusher.push(engine)
-    named["pushed after poison"] = verify()
-    named["says the same"] = sampled() == said
-    print("poisoned:", filled, flush=True)
 
     out = folder.parent / "export"
     export_hf(chunks, config, folder, out, torch.float32, max_file_bytes=1_000_000)

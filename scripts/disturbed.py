@@ -95,7 +95,8 @@ class Run:
             over = ended.wait(0.05)
             for file in self.folder.glob("journal/*.journal"):
                 with contextlib.suppress(FileExistsError, FileNotFoundError):
-                    os.link(file, self.archive / file.name)
+                    # a start after everything was pruned uses the first names again
+                    os.link(file, self.archive / f"{file.stat().st_ino}-{file.name}")
 
     def sampled(self) -> Counter[tuple]:
         """How often the journal ever got each (step, stage, position, sample)."""

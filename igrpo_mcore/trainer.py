@@ -109,9 +109,7 @@ class Trainer:
                 self.published(self.writer.poll())
                 stop = signals.on_any_rank()
                 if stop or step == last or self.checkpoint_due(step) or self.held_out.improved:
-                    self.save(step)
-                if stop or step == last:
-                    self.published(self.writer.finish())
+                    self.save(waits=stop or step == last)
                 if stop and step < last:
                     raise Stopped(step)
         except BaseException:
@@ -167,10 +165,13 @@ class Trainer:
         every = self.config.checkpoint.every
         return every > 0 and step % every == 0
 
-    def save(self, step: int) -> None:
-        """Begin the checkpoint of a finished step; without ``checkpoint.asynchronous`` also publish it."""
+    def save(self, *, waits: bool = False) -> None:
+        """Begin the checkpoint of a finished step; where it ``waits``, or without
+        ``checkpoint.asynchronous``, also publish it."""
+        if waits:
+            self.published(self.writer.finish())
         with self.phases("checkpoint"), self.gpu.saving():
-            published = self.writer.begin(self.learner.policy, self.position)
+            published = self.writer.begin(self.learner.policy, self.position, waits=waits)
         if not self.gpu.engine_ready:
             self.push()
         self.published(published)

@@ -44,8 +44,12 @@ class CheckpointWriter:
         self._folder, self._asynchronous = folder, asynchronous
         self._under_way: _Write | None = None
 
-    def begin(self, policy: Sharded, position: Position) -> Published | None:
-        """Take the state as it is now. Ends the one under way first; returns what is published by then."""
+    def begin(self, policy: Sharded, position: Position, *, waits: bool = False) -> Published | None:
+        """Take the state as it is now. Ends the one under way first; returns what is published by then.
+
+        ``waits``: this one is published as well, and needs no copy of the state: nothing goes on beside it.
+        """
+        background = self._asynchronous and not waits
         published = self.finish()
         folder, step, problem = self._folder, position.step, None
         _write_in_this_process()
@@ -65,11 +69,11 @@ class CheckpointWriter:
                     async_sharded_save=True,
                     async_strategy="mcore",
                 )
-            self._under_way = _Write(request, position, copies=self._asynchronous)
+            self._under_way = _Write(request, position, copies=background)
         except Exception as error:
             raise folder.cannot_write(step, error) from error
         kill_point("checkpoint_copied", step)
-        return published if self._asynchronous else self.finish()
+        return published if background else self.finish()
 
     def poll(self) -> Published | None:
         """Publish the checkpoint under way where every rank has written its part, and say which it is."""

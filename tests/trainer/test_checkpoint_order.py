@@ -30,11 +30,11 @@ class Writer:
     def __init__(self, events: list[str]) -> None:
         self.events, self.step, self.asked = events, 0, 0
 
-    def begin(self, policy: object, position: Position) -> Published | None:
+    def begin(self, policy: object, position: Position, *, waits: bool) -> Published | None:
         earlier = self.finish()
         self.step, self.asked = position.step, 0
         self.events.append(f"begin {position.step}")
-        return earlier
+        return self.finish() if waits else earlier
 
     def poll(self) -> Published | None:
         self.asked += 1
@@ -88,14 +88,14 @@ def test_one_is_published_when_it_is_written_and_the_last_is_waited_for(monkeypa
     assert events_of(monkeypatch, every=3, steps=7) == [
         *("journal from 1", "step 1", "step 2", "step 3", "begin 3"),
         *("step 4", "step 5", "publish 3", "prune 8"),
-        *("step 6", "begin 6", "step 7", "publish 6", "begin 7", "prune 8", "publish 7", "prune 8", "close"),
+        *("step 6", "begin 6", "step 7", "publish 6", "prune 8", "begin 7", "publish 7", "prune 8", "close"),
     ]
 
 
 def test_a_request_to_stop_waits_for_its_checkpoint(monkeypatch):
     assert events_of(monkeypatch, every=2, steps=9, stop_at=3) == [
         *("journal from 1", "step 1", "step 2", "begin 2", "step 3"),
-        *("publish 2", "begin 3", "prune 8", "publish 3", "prune 8", "stopped 3"),
+        *("publish 2", "prune 8", "begin 3", "publish 3", "prune 8", "stopped 3"),
     ]
 
 

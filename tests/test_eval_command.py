@@ -125,7 +125,7 @@ def test_what_is_refused_before_ranks_start(recipe, tmp_path):
         (recipe, [], Request(step=3), "--step 3 asks for a run's checkpoint"),
         (tmp_path / "run", [], Request(step="best"), "which eval.every=N does"),
         (recipe, ["eval.path=null"], Request(), "set eval.path"),
-        (recipe, [], Request(("aime",)), "did you mean aime24"),
+        (recipe, [], Request(("aime",)), "did you mean aime25"),
         (recipe, ["eval.template=problem"], Request(), "lacks {problem}"),
         (recipe.parent / "checkpoint", [], Request(), "give `igrpo eval` a --suite"),
         (recipe.parent, [], Request(), "no Hugging Face folder"),

@@ -68,7 +68,7 @@ def test_saved_bytes_of_a_transformer(family):
 
 def test_saved_bytes_of_the_hybrid_model():
     """MLP and attention layers within 2 %; mamba_ssm's kernels keep less than the PyTorch scan does."""
-    model = planned(hf_config("nemotron_h", hidden=256))
+    model = planned(hf_config("nemotron_h", hidden=256, num_attention_heads=8, num_key_value_heads=4))
     found = saved_by_module(model, Recompute.none)
     shape = Shape(model.architecture, tp=1, sp=False)
     for layer, symbol in enumerate(model.architecture.pattern):
@@ -115,7 +115,7 @@ def test_korthikanti_layer():
 @pytest.mark.parametrize("symbol", ["*", "-", "M"])
 def test_sequence_parallelism_divides_everything(symbol):
     """Korthikanti et al., equation 4: with it a layer's activations are 1/t, but for the rotary table."""
-    model = planned(hf_config("nemotron_h", hidden=256))
+    model = planned(hf_config("nemotron_h", hidden=256, num_attention_heads=8, num_key_value_heads=4))
     whole = saved_by_layer(symbol, Shape(model.architecture, tp=1, sp=False))
     half = saved_by_layer(symbol, Shape(model.architecture, tp=2, sp=True))
     without = saved_by_layer(symbol, Shape(model.architecture, tp=2, sp=False))

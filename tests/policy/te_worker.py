@@ -26,8 +26,7 @@ from igrpo_kernels import Objective  # noqa: E402
 from igrpo_mcore import device  # noqa: E402
 from igrpo_mcore.config.schema import Config, DType  # noqa: E402
 from igrpo_mcore.families import architecture_of  # noqa: E402
-from igrpo_mcore.policy import layer_spec, mamba_scan, model  # noqa: E402
-from igrpo_mcore.policy import policy as policy_module  # noqa: E402
+from igrpo_mcore.policy import head, layer_spec, mamba_scan, model  # noqa: E402
 from igrpo_mcore.policy.architecture import load_hf_config  # noqa: E402
 from igrpo_mcore.policy.parallel import start_process_groups  # noqa: E402
 from igrpo_mcore.policy.policy import Policy  # noqa: E402
@@ -123,7 +122,7 @@ def main() -> None:
     start_process_groups(Config().parallel, seed=0)
     model.layer_paths = lambda mamba: {}  # mamba_ssm is not there: the PyTorch scan stands for it
     mamba_scan.TorchMambaMixer._ssm_training = in_kernel(mamba_scan.TorchMambaMixer._ssm_training)
-    policy_module.policy_loss = in_kernel(policy_module.policy_loss)  # the reference, Triton's on a GPU
+    head.policy_loss = in_kernel(head.policy_loss)  # the reference, Triton's on a GPU
     found = {
         Path(folder).name: {"te": run(folder, True), "torch": run(folder, False)} for folder in sys.argv[2:]
     }

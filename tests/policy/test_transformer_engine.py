@@ -49,5 +49,5 @@ def test_a_micro_batch_never_waits_for_the_device(family, found):
     assert found[family]["te"]["waits"] == {}
     # the counter counts: PyTorch's attention asks for lengths, Megatron's plain rotary embedding for each
     plain = found[family]["torch"]["waits"]
-    assert sum(plain.values()) >= 3
+    assert sum(plain.values()) >= 2
     assert family == "nemotron_h" or any("rope_utils" in place for place in plain)

@@ -69,6 +69,7 @@ def test_the_environment_of_a_rank(monkeypatch):
         "CUDA_DEVICE_MAX_CONNECTIONS=1",
         "TOKENIZERS_PARALLELISM=true",
         "TORCH_CPP_LOG_LEVEL=ERROR",
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY=64",
         "OMP_NUM_THREADS=12",
     ]
 

@@ -82,6 +82,7 @@ def refuse_infinite(policy: Policy, pusher: Pusher) -> tuple[str, bool]:
 def skip_infinite(policy: Policy, pusher: Pusher) -> dict:
     """With one such update allowed: a bad one, a good one, a bad one, and a second bad one in a row."""
     policy._options.train.max_skipped_updates, first = 1, policy.updates
+    policy._skipped_in_a_row = 0  # of ``refuse_infinite``, which a run does not survive
     found: dict = {"skipped": [], "unchanged": [], "updates": [], "said": ""}
     for bad in (True, False, True):
         before = weights(pusher)

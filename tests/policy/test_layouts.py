@@ -124,8 +124,11 @@ def test_weights_of_the_updates_own_forward_equal_those_of_a_pass_before_it(name
     scale = float(passed["gradient"].abs().max())
     assert scale > 1e-2
     torch.testing.assert_close(own["gradient"], passed["gradient"], rtol=0, atol=1e-5 * scale)
-    assert 0 < passed["stats"].capped_share < 1
-    assert passed["stats"].largest > 1.2
+    if kind == "token":
+        assert 0 < passed["stats"].capped_share < 1
+        assert passed["stats"].largest > 1.2
+    else:  # products over whole sequences: far apart, none above the cap here
+        assert passed["stats"].effective_share < 0.99
     for figure in ("mean", "largest", "capped_share", "effective_share"):
         expected = getattr(passed["stats"], figure)
         assert getattr(own["stats"], figure) == pytest.approx(expected, rel=1e-4), figure

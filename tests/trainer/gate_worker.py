@@ -45,12 +45,12 @@ def main() -> None:
 
     def gate(case: str) -> None:
         rollouts = trainer.sampler.sample(1, 0).rollouts
-        sampled_at = trainer.config.rollout.temperature
+        head, sampled_at = trainer.learner.policy._head, trainer.config.rollout.temperature
         if case == "temperature":
-            trainer.config.rollout.temperature = 1.4 * sampled_at
+            head._temperature = 1.4 * sampled_at
         batches = mini_batches(rollouts, 1, trainer.config.objective, trainer.config.rollout)
         logprobs = trainer.learner.logprobs(batches)
-        trainer.config.rollout.temperature = sampled_at
+        head._temperature = sampled_at
         said = ""
         try:
             trainer.gate.check(batches, logprobs, 1)

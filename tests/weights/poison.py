@@ -1,4 +1,8 @@
-"""What vLLM's sleep of level 2 does not keep: everything of its model but the buffers."""
+"""What vLLM's sleep of level 2 does not keep: everything of its model but the buffers.
+
+Integers are left as they are: on a CPU some are addresses of packed weights, which a GPU does not have. So is the
+KV cache: the CPU's attention multiplies what it masks of a block, so that NaN there would show without a fault.
+"""
 
 import contextlib
 import functools
@@ -7,8 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-LOWEST = {torch.int8: -(2**7), torch.int32: -(2**31), torch.int64: -(2**63), torch.uint8: 255}
 
 
 def _tensors(value: Any, depth: int = 0) -> Iterator[Tensor]:
@@ -33,7 +35,7 @@ def _tensors(value: Any, depth: int = 0) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def poison(model: nn.Module) -> dict[str, int]:
-    """Fill all of it with NaN (integers: their lowest); name by name, the elements that were filled.
+    """Fill all of it that is floats with NaN; name by name, the elements that were filled.
 
     Buffers are what ``sleep(level=2)`` of vLLM 0.32 saves and puts back (v1/worker/gpu_worker.py).
     """
@@ -42,13 +44,12 @@ def poison(model: nn.Module) -> dict[str, int]:
     for name, module in model.named_modules():
         held = {key: value for key, value in vars(module).items() if key not in ("_buffers", "_modules")}
         for key, value in {**held, **module._parameters}.items():
-            if key == "_parameters" or isinstance(value, nn.Module):
+            if key in ("_parameters", "kv_cache") or isinstance(value, nn.Module):
                 continue
             for tensor in _tensors(value):
-                if tensor.numel() and tensor.untyped_storage().data_ptr() not in kept:
-                    tensor.data.fill_(
-                        torch.nan if tensor.is_floating_point() else LOWEST.get(tensor.dtype, 1)
-                    )
+                of_floats = tensor.numel() and tensor.is_floating_point()
+                if of_floats and tensor.untyped_storage().data_ptr() not in kept:
+                    tensor.data.fill_(torch.nan)
                     path = f"{name}.{key}"
                     filled[path] = filled.get(path, 0) + tensor.numel()
     return filled

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from igrpo_mcore.config.schema import DType, ParallelConfig, RolloutConfig
-from igrpo_mcore.rollout.engine import Sampling
+from igrpo_mcore.rollout.engine import Sampling, generate
 from igrpo_mcore.rollout.vllm_engine import VLLMEngine
 from igrpo_mcore.weights.hf_export import export_hf
 from igrpo_mcore.weights.hf_import import load_hf_weights
@@ -86,7 +86,7 @@ def main() -> None:
     if sys.argv[2:] == ["poison"]:
 
         def sampled() -> list:
-            found = engine.generate(PROMPTS, Sampling(1, 0.0, 16, ()), [0] * len(PROMPTS))
+            found = generate(engine, PROMPTS, Sampling(1, 0.0, 16, ()), [0] * len(PROMPTS))
             return [(completion.token_ids, completion.logprobs) for (completion,) in found]
 
         said = sampled()

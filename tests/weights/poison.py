@@ -1,7 +1,8 @@
 """What vLLM's sleep of level 2 does not keep: everything of its model but the buffers.
 
-Integers are left as they are: on a CPU some are addresses of packed weights, which a GPU does not have. So is the
-KV cache: the CPU's attention multiplies what it masks of a block, so that NaN there would show without a fault.
+Integers are left as they are: on a CPU some are addresses of packed weights, which a GPU does not have. So is
+the KV cache: the CPU's attention multiplies what it masks of a block, so that NaN there would show without a
+fault.
 """
 
 import contextlib

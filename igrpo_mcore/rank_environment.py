@@ -20,6 +20,7 @@ CONSTANT = {
     # code made for matrix products of one shape each: rows have a new length each step, and the 1,024 that
     # oneDNN keeps by itself took 0.8 GiB of a rank of the tiny recipe within 80 steps
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    "LRU_CACHE_CAPACITY": "64",  # the same 1,024 once more, which torch's ideep keeps in front of oneDNN
 }
 VARIABLES = (*CONSTANT, "OMP_NUM_THREADS", "GLOO_SOCKET_IFNAME")
 

@@ -6,10 +6,17 @@ from igrpo_mcore.collective import gather_objects
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.data.problems import held_out_problems
 from igrpo_mcore.evaluation.answered import Answered
-from igrpo_mcore.evaluation.figures import Evaluation
+from igrpo_mcore.evaluation.figures import HELD_OUT, Evaluation
+from igrpo_mcore.evaluation.files import figures_path, write
+from igrpo_mcore.evaluation.journal import Journal
 from igrpo_mcore.evaluation.sampling import KEY, batches, problems_a_batch, sampling_of
+from igrpo_mcore.policy.parallel import is_main_rank
 from igrpo_mcore.rollout.sampler import Sampler
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder
+from igrpo_mcore.run.folder import run_dir
+
+WHILE_TRAINING = "training"
+"""In the place of a fingerprint: whose completions these are while no checkpoint holds their weights."""
 
 
 class HeldOut:
@@ -34,7 +41,13 @@ class HeldOut:
         return every > 0 and (step % every == 0 or step == self._config.train.steps)
 
     def evaluate(self, step: int) -> dict[str, float | None]:
-        """``eval/…`` of docs/metrics.md with the weights that the engines hold; empty where none is due."""
+        """``eval/…`` of docs/metrics.md with the weights that the engines hold; empty where none is due.
+
+        Leaves ``eval/step_N.json`` and the completions beside it, as ``igrpo eval`` does.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
         self.improved = False
         if not self.due(step):
             return {}
@@ -42,7 +55,10 @@ class HeldOut:
         samples = 1 if self._config.eval.temperature == 0 else self._config.eval.samples
         sampling, batch = sampling_of(self._config, samples), problems_a_batch(self._config, samples)
         groups = batches(self._sampler, self._problems, sampling, KEY, batch)
-        found = Evaluation.of(step, [Answered.of(group) for part in groups for group in part])
+        answered = [Answered.of(group) for part in groups for group in part]
+        found = Evaluation.of(step, answered)
+        if is_main_rank():
+            self._keep(step, answered, found)
         self._sampler.engine.reset_prefix_cache()
         self._checkpoints.evaluated(step, found.accuracy)
         if self._config.checkpoint.keep_best:
@@ -58,3 +74,11 @@ class HeldOut:
             "eval/length_mean": found.length,
             "time/eval_s": time.perf_counter() - start,
         }
+
+    def _keep(self, step: int, answered: list[Answered], found: Evaluation) -> None:
+        """Completions first: figures without them would pass for a whole evaluation."""
+        path = figures_path(run_dir(self._config.run), HELD_OUT, step)
+        journal = Journal(path.with_suffix(".jsonl"), WHILE_TRAINING)
+        journal.path.unlink(missing_ok=True)  # of the same step before a resume
+        journal.append(answered)
+        write(path, found)

@@ -52,9 +52,11 @@ def jobs_of(sweep: SweepFile, runs: Sequence[SweepRun]) -> list[Job]:
     for run in runs:
         state = state_of(run)
         commands = []
-        if state in (State.new, State.begun):
+        trains = state in (State.new, State.begun)
+        if trains:
             commands.append(("train", *run.arguments))
-        if sweep.evaluate and state != State.evaluated:
+        by_itself = trains and run.config.eval.every > 0  # training evaluates its last step
+        if sweep.evaluate and state != State.evaluated and not by_itself:
             commands.append(("eval", str(run.folder), "--show", "0"))
         if commands:
             checkpoints = None if sweep.keep_checkpoints else run.folder / "checkpoints"

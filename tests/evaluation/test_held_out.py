@@ -6,8 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from igrpo_mcore.config.schema import Config, DataConfig, ModelConfig
-from igrpo_mcore.evaluation.held_out import HeldOut
+from igrpo_mcore.evaluation.files import figures_path, read
+from igrpo_mcore.evaluation.held_out import WHILE_TRAINING, HeldOut
+from igrpo_mcore.evaluation.journal import Journal
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, Position
+from igrpo_mcore.study.evaluations import right_by_problem
 from igrpo_mcore.types import Completion, Group, Prompt, Score
 
 LAYOUT = {"tp": 1, "pp": 1, "dp": 1}
@@ -38,6 +41,7 @@ def config(tmp_path) -> Config:
     found.eval.path, found.eval.every, found.eval.samples = str(file), 2, 4
     found.eval.batch_completions, found.eval.template = 8, "Say {problem}"
     found.train.steps = 5
+    found.run.dir, found.run.name = str(tmp_path), "run"
     return found
 
 
@@ -64,6 +68,19 @@ def test_when_and_what(config, tmp_path):
     found = held_out.evaluate(4)
     assert found["eval/accuracy"] == found["eval/accuracy_low"] == found["eval/accuracy_high"] == 0.75
     assert (found["eval/any_right"], found["eval/length_mean"]) == (1, 2)
+
+
+def test_figures_and_completions_are_left_as_igrpo_eval_leaves_them(config, tmp_path):
+    sampler = TellingSampler()
+    held_out = HeldOut(config, sampler, CheckpointFolder(tmp_path / "checkpoints"))
+    for sampler.right in (1, 3):  # the step is evaluated twice where a run resumes before it
+        held_out.evaluate(2)
+    path = figures_path(tmp_path / "run", "held_out", 2)
+    assert read(path).accuracy == 0.75
+    assert list(right_by_problem(tmp_path / "run", 2).values()) == [0.75] * 5
+    # those of `igrpo eval` of the checkpoint are another evaluation: nothing is mixed, nothing thrown away
+    assert Journal(path.with_suffix(".jsonl"), "fedcba").finished(2, 5) == []
+    assert len(Journal(path.with_suffix(".jsonl"), WHILE_TRAINING).finished(2, 5)) == 5
 
 
 def test_never_by_default(config, tmp_path):

@@ -133,6 +133,16 @@ def test_what_is_left_to_do(tmp_path):
     assert [j.name for j in jobs_of(SweepFile(recipe="r.yaml"), every)] == ["best-seed0", "best-seed1"]
 
 
+def test_a_run_that_evaluates_its_last_step_itself_is_not_evaluated_again(tmp_path):
+    run = sweep_run(tmp_path, 0)
+    run.config.eval.every = run.config.train.steps
+    sweep = SweepFile(recipe="r.yaml", evaluate=True)
+    assert [c[0] for c in jobs_of(sweep, [run])[-1].commands] == ["train"]
+    write_run(run.folder, run.config, [0.5])
+    write_checkpoint(run.folder, run.config.train.steps)  # by a version that left no figures
+    assert [c[0] for c in jobs_of(sweep, [run])[-1].commands] == ["eval"]
+
+
 def test_variants_of_the_same_weights_have_one_start(tmp_path):
     every = [sweep_run(tmp_path, 0, name) for name in ("none", "best")]
     jobs = jobs_of(SweepFile(recipe="r.yaml", evaluate=True), every)

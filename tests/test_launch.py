@@ -70,6 +70,7 @@ def test_the_environment_of_a_rank(monkeypatch):
         "TOKENIZERS_PARALLELISM=true",
         "TORCH_CPP_LOG_LEVEL=ERROR",
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY=64",
+        "LRU_CACHE_CAPACITY=64",
         "OMP_NUM_THREADS=12",
     ]
 

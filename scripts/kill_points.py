@@ -18,6 +18,8 @@ from pathlib import Path
 from disturbed import SIMULATED, Run, different_steps, faults, found_in_journal, lost_and_doubled
 from forked import import_everything
 
+from igrpo_mcore.run.kill_points import RAISE
+
 STEPS = 8
 CHAINS = (  # name:step:rank:signal:nth, see igrpo_mcore/run/kill_points.py; a checkpoint every second step
     (
@@ -26,6 +28,7 @@ CHAINS = (  # name:step:rank:signal:nth, see igrpo_mcore/run/kill_points.py; a c
         "scored_drafts:2:0:KILL:3",
         "sampled_refinements:3:1:KILL:3",
         "update:4:0:KILL:2",
+        "update:5:1:RAISE",
     ),
     (
         "engine:2:0:KILL:45",
@@ -33,6 +36,7 @@ CHAINS = (  # name:step:rank:signal:nth, see igrpo_mcore/run/kill_points.py; a c
         "gather:3:0:KILL",
         "logprobs:3:1:KILL",
         "push:3:0:KILL",
+        "engine:4:1:RAISE:5",
     ),
     (
         "checkpoint:2:0:KILL",
@@ -70,7 +74,8 @@ def row(point: str, run: Run, status: int, undisturbed: Run, *, found: int) -> t
     expected = 75 if rank == "launcher" else 1
     good = status == expected and differs is None and doubled == 0
     where = f"`{name}` of step {step}" + (f", time {nth[0]}" if nth else "")
-    to = f"{signal} to {'the launcher' if rank == 'launcher' else f'rank {rank}'}"
+    whom = "the launcher" if rank == "launcher" else f"rank {rank}"
+    to = f"an error in {whom}" if signal == RAISE else f"{signal} to {whom}"
     same = "equal" if differs is None else differs
     cells = (where, to, status, run.steps_done(), found, same, "-", doubled)
     return f"| {' | '.join(map(str, cells))} |", good

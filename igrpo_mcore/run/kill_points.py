@@ -2,10 +2,11 @@
 
 ``IGRPO_KILL_AT=name:step[:rank[:signal[:nth]]]`` sends ``signal`` (KILL) to the process of ``rank`` (0) the
 ``nth`` time (1) that it reaches the place ``name`` in ``step``; with ``launcher`` as the rank, rank 0 sends
-it to the process that started it. Places are the phases of docs/metrics.md (their begin and each sign of
-progress in them: a decoding step, a reward's answer, a micro-batch), the journal's records
-(``sampled_drafts``, ``scored_refinements``, …) and those of a checkpoint (``checkpoint_begun``,
-``checkpoint_copied``, ``checkpoint_written``, ``checkpoint_named``, ``checkpoint_published``).
+it to the process that started it; RAISE as the signal raises an error there instead. Places are the phases of
+docs/metrics.md (their begin and each sign of progress in them: a decoding step, a reward's answer, a
+micro-batch), the journal's records (``sampled_drafts``, ``scored_refinements``, …) and those of a checkpoint
+(``checkpoint_begun``, ``checkpoint_copied``, ``checkpoint_written``, ``checkpoint_named``,
+``checkpoint_published``).
 scripts/kill_points.py goes through them.
 """
 
@@ -14,7 +15,7 @@ import signal
 from typing import NamedTuple
 
 VARIABLE = "IGRPO_KILL_AT"
-LAUNCHER = "launcher"
+LAUNCHER, RAISE = "launcher", "RAISE"
 
 
 class KillPoint(NamedTuple):
@@ -41,7 +42,11 @@ _reached = 0
 
 
 def kill_point(name: str, step: int) -> None:
-    """This rank is at ``name`` in ``step``; nothing happens unless a test asked for it."""
+    """This rank is at ``name`` in ``step``; nothing happens unless a test asked for it.
+
+    Raises:
+        RuntimeError: where it asked for an error.
+    """
     global _reached
     if _point is None or (name, step) != (_point.name, _point.step):
         return
@@ -49,5 +54,7 @@ def kill_point(name: str, step: int) -> None:
         return
     _reached += 1
     if _reached == _point.nth:
+        if _point.signal == RAISE:
+            raise RuntimeError(f"{VARIABLE} asked for an error in {name} of step {step}")
         process = os.getppid() if _point.rank == LAUNCHER else os.getpid()
         os.kill(process, signal.Signals[f"SIG{_point.signal}"])

@@ -52,7 +52,7 @@ def recipe(tmp_path) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(
         f"model: {{path: {checkpoint}, dtype: float32}}\ndata: {{path: {data}}}\n"
-        "rollout: {tp: 1, num_drafts: 4, num_refinements: 4, max_prompt_tokens: 64, max_completion_tokens: 16}\n"
+        "rollout: {num_drafts: 4, num_refinements: 4, max_prompt_tokens: 64, max_completion_tokens: 16}\n"
         f"optimizer: {{lr: 1.0e-3}}\ntrain: {{steps: {STEPS}, prompts_per_step: 4}}\n"
         "reward: {weights: {judge: 1.0, accuracy: 0.0, format: 0.0}}\n"
         f"run: {{dir: {tmp_path}/runs, name: judged, tensorboard: false}}\ncheckpoint: {{every: 0}}\n"
@@ -70,7 +70,9 @@ def test_the_run_goes_on_and_every_request_is_counted(recipe):
     steps = metrics(recipe)
     assert len(steps) == STEPS
     assert sum(step["judge/calls"] for step in steps) == len(server.requests) == sum(judge.sent.values())
-    assert all(judge.sent[kind] > 0 for kind in ("right", "slow", "wrong", "failing", "malformed", "too much"))
+    assert all(
+        judge.sent[kind] > 0 for kind in ("right", "slow", "wrong", "failing", "malformed", "too much")
+    )
     for step in steps:
         judged = A_STEP - step["judge/failures"]
         assert 0 < judged <= A_STEP  # most get their verdict in the second try

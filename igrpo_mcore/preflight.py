@@ -21,7 +21,8 @@ from igrpo_mcore.rewards.options import options_of
 from igrpo_mcore.rewards.registry import JUDGE, load_reward
 from igrpo_mcore.rollout.limits import check_engine
 from igrpo_mcore.run.checkpoint_folder import CheckpointFolder, checkpoint_bytes
-from igrpo_mcore.run.folder import check_run_folder, checkpoints_dir, run_dir
+from igrpo_mcore.run.folder import check_run_folder, checkpoints_dir, journal_dir, run_dir
+from igrpo_mcore.run.journal_size import most_journal_bytes
 from igrpo_mcore.types import Problem
 from igrpo_mcore.weights.checkpoint import (
     check_against_table,
@@ -161,18 +162,18 @@ def most_checkpoints(config: Config) -> int:
 
 
 def check_disk(config: Config, hf_config: Any) -> None:
-    """Raises ``UserError`` where the run's checkpoints would not fit on the disk of ``run.dir``.
-
-    There are at most ``most_checkpoints`` of them.
+    """Raises ``UserError`` where the run's checkpoints, at most ``most_checkpoints``, and its journal would
+    not fit on the disk of ``run.dir``.
     """
     each = checkpoint_bytes(table_for(hf_config).parameters, config.model.dtype)
-    room = room_for(checkpoints_dir(config.run), each * most_checkpoints(config))
-    if not room.enough:
+    checkpoints = room_for(checkpoints_dir(config.run), each * most_checkpoints(config))
+    journal = room_for(journal_dir(config.run), most_journal_bytes(config))
+    if checkpoints.needed + journal.needed > checkpoints.free:
         raise UserError(
-            f"{config.run.dir} has {room.free / GIB:.3g} GiB free and the run's checkpoints take up to "
-            f"{room.needed / GIB:.3g} GiB more ({each / GIB:.3g} GiB each, checkpoint.keep="
-            f"{config.checkpoint.keep}, the best by eval.every, and the one being written): free space, "
-            "lower checkpoint.keep, or set run.dir to another disk"
+            f"{config.run.dir} has {checkpoints.free / GIB:.3g} GiB free and the run's checkpoints take up "
+            f"to {checkpoints.needed / GIB:.3g} GiB more ({each / GIB:.3g} GiB each, checkpoint.keep="
+            f"{config.checkpoint.keep}, the best by eval.every, and the one being written), its journal "
+            f"{journal.needed / GIB:.3g}: free space, lower checkpoint.keep, or set run.dir to another disk"
         )
 
 

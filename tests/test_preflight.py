@@ -140,8 +140,12 @@ def test_a_disk_too_small_for_the_checkpoints(check, checkpoint, tmp_path, monke
     size = 16 * parameters  # fp32: parameters, their main copy, two moments
     usage = shutil.disk_usage(checkpoint)._replace(free=4 * size - 1)
     monkeypatch.setattr("igrpo_mcore.disk.shutil.disk_usage", lambda path: usage)
-    check("checkpoint.keep=2")
-    refused(check, r"free and the run's checkpoints take up to .* GiB more .*run\.dir", "checkpoint.keep=3")
+    alone = "run.journal=false"
+    check("checkpoint.keep=2", alone)
+    refused(check, r"checkpoints take up to .* GiB more .*run\.dir", "checkpoint.keep=3", alone)
+    steps = ("checkpoint.every=0", "train.steps=1000000")  # nothing is forgotten on the way
+    refused(check, r"its journal \d", "checkpoint.keep=2", *steps)
+    check("checkpoint.keep=2", alone, *steps)
     written = tmp_path / "runs" / "r" / "checkpoints" / "step_000001"
     written.mkdir(parents=True)
     (written.parents[1] / "config.yaml").write_text("")
@@ -150,7 +154,7 @@ def test_a_disk_too_small_for_the_checkpoints(check, checkpoint, tmp_path, monke
     )
     with (written / "0.distcp").open("wb") as file:
         file.truncate(size)
-    check("checkpoint.keep=3")  # a run that goes on
+    check("checkpoint.keep=3", alone)  # a run that goes on
 
 
 def test_a_requeued_job_whose_run_is_complete_ends_well(check, tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="Folder for the run; must be new.")
     parser.add_argument("--minutes", type=float, default=30.0, help="Time under kills.")
-    parser.add_argument("--calm", type=float, default=5.0, help="Minutes of the last, undisturbed start.")
+    parser.add_argument("--calm", type=float, default=25.0, help="Minutes of the last, undisturbed start.")
     parser.add_argument("--growth", type=float, default=0.02, help="Share by which a rank's memory may grow.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", default="recipes/tiny_qwen3.yaml")
@@ -163,7 +163,10 @@ def main() -> int:
     for rank, sizes in sorted(memory.items()):
         quarter = max(1, len(sizes) // 4)
         begin, end = median(sizes[:quarter]), median(sizes[-quarter:])
-        print(f"rank {rank}: {begin / 2**20:.0f} MiB, later {end / 2**20:.0f} MiB ({end / begin - 1:+.2%})")
+        print(
+            f"rank {rank}: {begin / 2**20:.0f} MiB, later {end / 2**20:.0f} MiB ({end / begin - 1:+.2%}), "
+            f"{min(sizes) / 2**20:.0f} to {max(sizes) / 2**20:.0f} MiB over {len(sizes)} looks"
+        )
         if end / begin - 1 > arguments.growth:
             wrong.append(f"rank {rank} grew by {end / begin - 1:.1%}")
     print(

@@ -23,8 +23,8 @@ from igrpo_mcore.run.kill_points import RAISE
 STEPS = 8
 CHAINS = (  # name:step:rank:signal:nth, see igrpo_mcore/run/kill_points.py; a checkpoint every second step
     (
-        "engine:1:0:KILL:12",
         "sampled_drafts:1:1:KILL:5",
+        "engine:1:0:KILL:4",
         "scored_drafts:2:0:KILL:3",
         "sampled_refinements:3:1:KILL:3",
         "update:4:0:KILL:2",
@@ -77,6 +77,8 @@ def row(point: str, run: Run, status: int, undisturbed: Run, *, found: int) -> t
     whom = "the launcher" if rank == "launcher" else f"rank {rank}"
     to = f"an error in {whom}" if signal == RAISE else f"{signal} to {whom}"
     same = "equal" if differs is None else differs
+    if status == 0:
+        same = f"the point was not reached; {same}"
     cells = (where, to, status, run.steps_done(), found, same, "-", doubled)
     return f"| {' | '.join(map(str, cells))} |", good
 
@@ -122,6 +124,8 @@ def main() -> int:
             print(line, flush=True)
             if not fine:
                 print(run.said()[-2000:], file=sys.stderr, flush=True)
+            if status == 0:
+                break  # it is complete: the point was not reached, and the next ones cannot be
         status = run.until_it_ends()
         wrong = faults(run, undisturbed) if status == 0 else [f"it does not finish: {run.said()[-1500:]}"]
         good &= not wrong

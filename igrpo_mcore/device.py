@@ -36,7 +36,7 @@ def current_device() -> torch.device:
 
 
 def bind_local_rank() -> None:
-    """Make this rank's GPU the current one; on the CPU share the cores among the local ranks.
+    """Make this rank's GPU the current one. Its CPU threads: ``igrpo_mcore.rank_environment``.
 
     A launcher may show each rank its own GPU alone, as ordinal 0; LOCAL_RANK, which vLLM reads as an
     ordinal too, then becomes 0.
@@ -54,10 +54,6 @@ def bind_local_rank() -> None:
                 "or show each rank its own (CUDA_VISIBLE_DEVICES)"
             )
         torch.cuda.set_device(current_device())
-        return
-    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(max(1, cores // local_ranks))
 
 
 def synchronize() -> None:

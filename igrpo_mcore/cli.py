@@ -5,6 +5,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,11 +86,14 @@ def verify(
 
 def _train(config: "Config") -> None:
     from igrpo_mcore.run.folder import run_dir
+    from igrpo_mcore.run.folder_lock import FolderLock
     from igrpo_mcore.run.watchdog import Watchdog
     from igrpo_mcore.trainer import Trainer
 
+    folder, rank = run_dir(config.run), int(os.environ["RANK"])
     limit = None if config.run.hang_minutes is None else 60 * config.run.hang_minutes
-    with Watchdog(run_dir(config.run), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), limit):
+    alone = FolderLock(folder) if rank == 0 else nullcontext()
+    with alone, Watchdog(folder, rank, int(os.environ["WORLD_SIZE"]), limit):
         Trainer(config).run()
 
 
@@ -203,7 +207,8 @@ def _in_ranks(
     from igrpo_mcore.config.load import load_config
     from igrpo_mcore.export import config_of_run
     from igrpo_mcore.launch import CHECKED, in_job, start_local_ranks
-    from igrpo_mcore.run.folder import free_name
+    from igrpo_mcore.run.folder import free_name, run_dir
+    from igrpo_mcore.run.folder_lock import check_not_held
 
     with loading():
         from igrpo_mcore.preflight import local_ranks, preflight, steps_done
@@ -227,6 +232,8 @@ def _in_ranks(
         run(options)
         return
     ranks = local_ranks(options)
+    if command == "train":
+        check_not_held(run_dir(options.run))
     preflight(options, ranks, writes_run=command == "train")
     os.environ[CHECKED] = "1"
     arguments = [command, str(source), *(overrides or []), f"run.name={options.run.name}"]

@@ -1,5 +1,6 @@
 """Starting ranks: on its own `igrpo train` starts them; under torchrun or srun it joins."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -12,8 +13,12 @@ from igrpo_mcore.errors import UserError
 from igrpo_mcore.rank_environment import described, set_rank_environment
 from igrpo_mcore.run.stop_signal import REQUEUE_STATUS
 
+PR_SET_PDEATHSIG = 1
+"""Of Linux' prctl(2): the signal that a process gets when the thread that started it ends."""
 CHECKED = "IGRPO_PREFLIGHT_DONE"
 """Set for the ranks that a command starts itself: it has checked everything already."""
+LAUNCHER = "IGRPO_LAUNCHER"
+"""Set for the same ranks: the process that started them."""
 
 
 def enter_rank() -> None:
@@ -25,6 +30,7 @@ def enter_rank() -> None:
     Raises:
         UserError: ``adopt_slurm_environment`` does.
     """
+    end_with_launcher()
     under_srun = adopt_slurm_environment()
     if under_srun:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
@@ -33,6 +39,18 @@ def enter_rank() -> None:
         set_rank_environment(local, os.environ.get("MASTER_ADDR") if ranks > local else None)
     if under_srun:
         print(f"igrpo [rank {os.environ['RANK']} on {socket.gethostname()}]: {described()}", flush=True)
+
+
+def end_with_launcher() -> None:
+    """A rank that ``igrpo`` started is killed when that process is gone, SIGKILLed for example: ranks are in
+    sessions of their own, and would train on beside the run's next start. Elsewhere this does nothing.
+    """
+    launcher = os.environ.pop(LAUNCHER, None)  # what a rank starts is no rank
+    if launcher is None or not in_job():
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(launcher):  # it was gone before that
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def adopt_slurm_environment() -> bool:
@@ -89,6 +107,7 @@ def start_local_ranks(ranks: int, arguments: Sequence[str]) -> int:
             "start it with torchrun or sbatch on more machines, or lower parallel.{tp,pp,dp}"
         )
     set_rank_environment(ranks)
+    os.environ[LAUNCHER] = str(os.getpid())
     asked_to_stop = False
 
     def ask_to_stop(number: int, frame: object) -> None:

@@ -1,8 +1,8 @@
 """A run under random kills for MINUTES: ``python scripts/soak.py --out DIR --minutes 30``.
 
-The run is killed at random moments (SIGKILL to a rank, or to the launcher with all of its processes; SIGTERM
-to the launcher) and started again until the time is over. Throughout: no step's metrics change once a
-checkpoint has them, steps never go back behind a checkpoint, no completion in the journal is sampled again.
+The run is killed at random moments of training (SIGKILL to a rank or to the launcher; SIGTERM to the
+launcher) and started again until the time is over. Throughout: no step's metrics change once a checkpoint has
+them, steps never go back behind a checkpoint, no completion in the journal is sampled again.
 Then the last start runs undisturbed for ``--calm`` minutes, in which the memory of every rank may grow by
 ``--growth`` at most. Status 0 where all of that holds.
 """
@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -23,6 +24,9 @@ import psutil
 from disturbed import SIMULATED, Run
 from forked import import_everything
 from same_run import MEASURED, steps
+
+A_STEP = re.compile(r"^step +\d+/", re.MULTILINE)
+"""A line of a run that says so when a step is done."""
 
 
 def ranks(job: psutil.Process) -> dict[int, psutil.Process]:
@@ -48,10 +52,10 @@ def checkpointed(run: Run) -> int:
 
 def disturb(job, chance: random.Random) -> str:
     """End the job in one of three ways; says which."""
-    how = chance.choice(["KILL to a rank", "KILL to all", "TERM to the launcher"])
+    how = chance.choice(["KILL to a rank", "KILL to the launcher", "TERM to the launcher"])
     if how == "TERM to the launcher":
         os.kill(job.pid, signal.SIGTERM)
-    elif how == "KILL to all":
+    elif how == "KILL to the launcher":  # its ranks are in groups of their own, forked ones are not
         os.killpg(job.pid, signal.SIGKILL)
     else:
         there = ranks(psutil.Process(job.pid))
@@ -119,11 +123,10 @@ def main() -> int:
             wrong.append(f"{after}: {again} completions were sampled again")
 
     while time.monotonic() < deadline:
-        before = run.steps_done()
         job = run.start()
         ended, keeper = keep(run)
-        patience = time.monotonic() + 300  # till the first step, then a moment within the next ones
-        while job.poll() is None and run.steps_done() in (0, before) and time.monotonic() < patience:
+        patience = time.monotonic() + 600  # till this start's first step, then a moment within the next ones
+        while job.poll() is None and not A_STEP.search(run.said()) and time.monotonic() < patience:
             time.sleep(0.2)
         time.sleep(chance.uniform(0.0, 8.0))
         how = disturb(job, chance) if job.poll() is None else "it ended by itself"

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -115,6 +116,18 @@ def test_a_rank_that_dies_ends_the_job_with_its_message(recipe):
         os.kill(ranks[0], signal.SIGKILL)
         assert job.wait(60) != 0
     assert "rank 1 was ended by signal 9" in log.read_text()
+
+
+def test_ranks_end_with_a_launcher_that_is_killed_and_nobody_trains_beside_them(recipe):
+    """They are in sessions of their own: SIGKILL to the launcher's group does not reach them."""
+    with running(recipe, "orphans", "train.steps=1000") as (job, _):
+        status, output = igrpo("train", recipe, REWARD, "run.name=orphans", "train.steps=1000")
+        assert status == 2, output[-4000:]
+        ranks = psutil.Process(job.pid).children()
+        assert len(ranks) == 2
+        assert f"is being trained by process {ranks[0].pid} on" in output
+        os.kill(job.pid, signal.SIGKILL)
+        assert psutil.wait_procs(ranks, timeout=30)[1] == []
 
 
 def exported(run: Path, out: Path) -> dict[str, torch.Tensor]:

@@ -35,16 +35,17 @@ def program(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "igrpo_mcore", *command]
 
 
-def jobs_of(sweep: SweepFile, runs: Sequence[SweepRun]) -> list[Job]:
+def jobs_of(sweep: SweepFile, runs: Sequence[SweepRun], every: Sequence[SweepRun] = ()) -> list[Job]:
     """The evaluations of what runs start from, then the runs, each with its evaluation; what is done already
-    is left out.
+    is left out. ``every``: all runs of the sweep, where ``runs`` are some of them and share their starts.
 
     Raises:
         UserError: a folder holds a run with other options.
     """
     jobs = []
     if sweep.evaluate:
-        for run in dict.fromkeys(starts_of(runs).values()):
+        starts = starts_of(every or runs)
+        for run in dict.fromkeys(starts[run.variant.name] for run in runs):
             folder = start_folder(run)
             if not (folder / "eval/step_0.json").is_file():
                 command = ("eval", *run.arguments, f"run.name={run.variant.name}", "--show", "0")

@@ -64,7 +64,7 @@ def run_sweep(
         )
     console = Console(highlight=False)
     note = budget_note(every, must_be_equal=sweep.equal_budget)
-    jobs = jobs_of(sweep, runs)
+    jobs = jobs_of(sweep, runs, every)
     if slurm:  # the node that submits need not have what is on the hub; the libraries read this when imported
         os.environ["HF_HUB_OFFLINE"] = "1"
     with loading():

@@ -147,6 +147,8 @@ def test_variants_of_the_same_weights_have_one_start(tmp_path):
     every = [sweep_run(tmp_path, 0, name) for name in ("none", "best")]
     jobs = jobs_of(SweepFile(recipe="r.yaml", evaluate=True), every)
     assert [j.name for j in jobs if j.steps == 0] == ["none-start"]
+    some = jobs_of(SweepFile(recipe="r.yaml", evaluate=True), every[1:], every)
+    assert [j.name for j in some] == ["none-start", "best-seed0"]  # not once more under its own name
     every[1].config.model.path = "another/model"
     jobs = jobs_of(SweepFile(recipe="r.yaml", evaluate=True), every)
     assert [j.name for j in jobs if j.steps == 0] == ["none-start", "best-start"]

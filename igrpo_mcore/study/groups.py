@@ -16,10 +16,12 @@ _SEED = re.compile(r"-seed\d+$")
 
 @dataclass(frozen=True)
 class RunGroup:
-    """A variant: its runs, by seed."""
+    """A variant: its runs, by seed. ``baseline``: the name of the group that it is set against; none takes
+    the first."""
 
     name: str
     runs: tuple[LoadedRun, ...]
+    baseline: str = ""
 
     @property
     def unfinished(self) -> int:
@@ -34,6 +36,7 @@ def load_groups(sources: Sequence[Path]) -> tuple[list[RunGroup], list[str]]:
     """
     runs: list[LoadedRun] = []
     names: dict[Path, str] = {}
+    baselines: dict[str, str] = {}
     missing: list[str] = []
     not_begun: list[str] = []
     for source in sources:
@@ -43,6 +46,7 @@ def load_groups(sources: Sequence[Path]) -> tuple[list[RunGroup], list[str]]:
         if not variants:
             runs.append(load_run(source))
         for variant in variants:
+            baselines[variant.name] = variant.baseline
             for name in variant.runs:
                 try:
                     runs.append(load_run(source / name, source / variant.start))
@@ -57,7 +61,7 @@ def load_groups(sources: Sequence[Path]) -> tuple[list[RunGroup], list[str]]:
     several = list(grouped.values())
     labels = _labels([[names.get(run.folder) for run in group] for group in several], several)
     groups = [
-        RunGroup(label, tuple(sorted(group, key=lambda run: run.seed)))
+        RunGroup(label, tuple(sorted(group, key=lambda run: run.seed)), baselines.get(label, ""))
         for label, group in zip(labels, several, strict=True)
     ]
     for group in groups:

@@ -15,14 +15,15 @@ MANIFEST_FILE = "sweep.json"
 
 @dataclass(frozen=True)
 class VariantRuns:
-    """A variant with the folders of its runs beside the manifest, those of their start's evaluation, and the
-    completions that each run samples."""
+    """A variant with the folders of its runs beside the manifest, those of their start's evaluation, the
+    completions that each run samples, and the variant that it is compared with (none: the first)."""
 
     name: str
     options: list[str]
     runs: list[str]
     start: str
     completions: int
+    baseline: str = ""
 
 
 def write_manifest(folder: Path, runs: Sequence[SweepRun]) -> Path:
@@ -42,6 +43,7 @@ def write_manifest(folder: Path, runs: Sequence[SweepRun]) -> Path:
                 [run.name for run in own],
                 start_folder(starts[name]).name,
                 completions_of(own[0].config),
+                own[0].variant.baseline,
             )
         )
     path = folder / MANIFEST_FILE

@@ -6,7 +6,7 @@ from igrpo_mcore.report.progress import number
 from igrpo_mcore.study.bootstrap import Estimate
 from igrpo_mcore.study.groups import RunGroup
 from igrpo_mcore.study.options import differing, without_seed
-from igrpo_mcore.study.page import Row
+from igrpo_mcore.study.page import Row, baseline_of
 
 
 def tables(rows: Sequence[Row], groups: Sequence[RunGroup], missing: Sequence[str]) -> str:
@@ -26,7 +26,7 @@ def tables(rows: Sequence[Row], groups: Sequence[RunGroup], missing: Sequence[st
 def _results(rows: Sequence[Row]) -> str:
     held_out = any(row.held_out for row in rows)
     head = ["variant", "seeds"]
-    head += ["held-out before", "after", "gain", f"against {rows[0].name}"] if held_out else []
+    head += ["held-out before", "after", "gain", f"against {baseline_of(rows)}"] if held_out else []
     head += ["groups without a gradient", "entropy, nats", "completions", "seconds"]
     lines = []
     for row in rows:

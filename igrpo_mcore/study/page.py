@@ -43,12 +43,15 @@ class Row:
     first_seed: int
     samples: list[dict[str, Any]]
     runs: list[tuple[str, int, int]]
+    against: str
 
 
 def rows_of(groups: Sequence[RunGroup]) -> list[Row]:
-    """A row a variant; the first is the baseline."""
+    """A row a variant, set against its baseline, or the first where that has no run."""
     rows = []
+    by_name = {group.name: group for group in groups}
     for number, group in enumerate(groups):
+        baseline = by_name.get(group.baseline, groups[0])
         last = {
             name: [v for run in group.runs if (v := run.fifth(name, last=True)) is not None]
             for name in ("groups/zero_std_share", "policy/entropy")
@@ -58,7 +61,7 @@ def rows_of(groups: Sequence[RunGroup]) -> list[Row]:
                 name=group.name,
                 colour=colour(number),
                 seeds=len(group.runs),
-                held_out=held_out(group, groups[0]),
+                held_out=held_out(group, baseline),
                 without_gradient=estimate(last["groups/zero_std_share"]),
                 entropy=estimate(last["policy/entropy"]),
                 seconds=seconds(group),
@@ -66,9 +69,16 @@ def rows_of(groups: Sequence[RunGroup]) -> list[Row]:
                 first_seed=group.runs[0].seed,
                 samples=group.runs[0].last_samples(SAMPLES),
                 runs=[(str(run.folder), run.seed, run.steps) for run in group.runs],
+                against=baseline.name,
             )
         )
     return rows
+
+
+def baseline_of(rows: Sequence[Row]) -> str:
+    """What the rows are set against, as a column's head says it."""
+    names = {row.against for row in rows}
+    return names.pop() if len(names) == 1 else "the first variant at its point of the grid"
 
 
 def write_comparison(
@@ -92,6 +102,7 @@ def write_comparison(
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
         "budgets_differ": len({row.completions for row in rows}) > 1,
         "evaluated": bool(evaluated),
+        "against": baseline_of(rows),
         "problems": evaluated[0].problems if evaluated else 0,
         "seeds": sorted({run.seed for group in groups for run in group.runs}),
         "charts": charts,

@@ -24,7 +24,8 @@ class SweepFile:
     options: list[str] = field(default_factory=list)
     """``key=value`` options, or recipes relative to this file, over the recipe in every run."""
     variants: dict[str, list[str]] = field(default_factory=dict)
-    """Options of each variant by its name; the first is the baseline that the others are compared with."""
+    """Options of each variant by its name; the first is the baseline that the others are compared with,
+    at each point of the grid its own."""
     grid: dict[str, Any] = field(default_factory=dict)
     """Axes that every variant is crossed with: ``option: [value, …]``, or ``axis: {name: [key=value, …], …}``
     where several options change together."""

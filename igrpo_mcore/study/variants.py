@@ -22,10 +22,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 @dataclass(frozen=True)
 class Variant:
-    """A name and the options over the sweep's recipe that make it."""
+    """A name and the options over the sweep's recipe that make it; ``baseline`` is the full name of the first
+    variant at the same point of the grid, which it is compared with."""
 
     name: str
     options: tuple[str, ...]
+    baseline: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +63,14 @@ def variants_of(sweep: SweepFile, beside: Path, more: tuple[str, ...] = ()) -> l
     """
     named = sweep.variants or {"": []}
     variants = []
+    baselines: dict[tuple[str, ...], str] = {}
     for name, options in named.items():
         for points in itertools.product(*(_points(axis, points) for axis, points in sweep.grid.items())):
-            parts = [part for part in (name, *(point for point, _ in points)) if part]
+            at = tuple(point for point, _ in points)
             chosen = itertools.chain.from_iterable(options for _, options in points)
-            full = "-".join(parts) or Path(sweep.recipe).stem
+            full = "-".join(part for part in (name, *at) if part) or Path(sweep.recipe).stem
             own = (located(option, beside) for option in (*sweep.options, *options, *chosen))
-            variants.append(Variant(full, (*own, *more)))
+            variants.append(Variant(full, (*own, *more), baselines.setdefault(at if name else (), full)))
     for variant in variants:
         if not _NAME.fullmatch(variant.name):
             raise UserError(

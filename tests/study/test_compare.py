@@ -18,6 +18,8 @@ from igrpo_mcore.study.compare import run_compare
 from igrpo_mcore.study.figures import MEASURES, changes, held_out
 from igrpo_mcore.study.groups import load_groups
 from igrpo_mcore.study.manifest import MANIFEST_FILE
+from igrpo_mcore.study.markdown import tables
+from igrpo_mcore.study.page import rows_of
 from tests.report.test_run import checked
 from tests.study.fake_runs import NASTY, config, write_evaluation, write_run
 
@@ -109,6 +111,37 @@ def test_a_sweep_has_names_starts_and_runs_that_have_not_begun(runs):
     assert (found.start.mean, found.gain.mean) == (0.25, pytest.approx(0.6875 - 0.25))
     # only seeds that both have are set against each other
     assert held_out(groups[1], groups[0]).difference.mean == pytest.approx(0.375 - 0.625)
+
+
+def test_every_point_of_a_grid_is_set_against_its_own_baseline(tmp_path):
+    variants = []
+    for size, start in (("small", 0.2), ("large", 0.6)):
+        for name, gain in (("grpo", 0.1), ("best", 0.3)):
+            options = config("best" if name == "best" else "none")
+            options.model.path = size
+            write_run(tmp_path / f"{name}-{size}-seed0", options, UP, {"a": [start + gain]})
+            variants.append(
+                {
+                    "name": f"{name}-{size}",
+                    "options": [],
+                    "runs": [f"{name}-{size}-seed0"],
+                    "start": "none",
+                    "completions": 640,
+                    "baseline": f"grpo-{size}",
+                }
+            )
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps({"variants": variants}))
+    groups, missing = load_groups([tmp_path])
+    rows = {row.name: row for row in rows_of(groups)}
+    assert {name: row.against for name, row in rows.items()} == {
+        "grpo-small": "grpo-small",
+        "best-small": "grpo-small",
+        "grpo-large": "grpo-large",
+        "best-large": "grpo-large",
+    }
+    assert "against the first variant at its point of the grid" in tables(
+        list(rows.values()), groups, missing
+    )
 
 
 def test_the_page_is_self_contained_and_nothing_on_it_is_executed(runs, capsys):

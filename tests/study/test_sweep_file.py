@@ -45,9 +45,16 @@ def test_every_variant_point_and_seed_is_a_run_and_seeds_come_in_turn(write):
     last = made[-1]
     assert last.folder == Path("runs/s/best-lr0.0002-large-seed3")
     assert (last.config.optimizer.lr, last.config.train.steps, last.config.train.seed) == (2e-4, 4, 3)
+    # every point of the grid has its own baseline
+    assert [made[0].variant.baseline, last.variant.baseline] == ["grpo-lr0.0001-small", "grpo-lr0.0002-large"]
     # the command line makes the same of its arguments
     recipe, *options = last.arguments
     assert load_config(recipe, options) == last.config
+
+
+def test_a_grid_without_variants_is_compared_with_its_first_point(write):
+    made = runs(write("recipe: r.yaml\ngrid: {optimizer.lr: [1e-4, 2e-4]}\n"))
+    assert [run.variant.baseline for run in made] == ["lr0.0001", "lr0.0001"]
 
 
 def test_options_in_order_and_more_of_them_last(write):

@@ -3,8 +3,8 @@
 The run is killed at random moments of training (SIGKILL to a rank or to the launcher; SIGTERM to the
 launcher) and started again until the time is over. Throughout: no step's metrics change once a checkpoint has
 them, steps never go back behind a checkpoint, no completion in the journal is sampled again.
-Then the last start runs undisturbed for ``--calm`` minutes, in which the memory of every rank may grow by
-``--growth`` at most. Status 0 where all of that holds.
+Then the last start runs undisturbed: ``--warm-up`` minutes in which its caches fill, and ``--calm`` minutes
+in which the memory of every rank may grow by ``--growth`` at most. Status 0 where all of that holds.
 """
 
 import argparse
@@ -91,6 +91,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="Folder for the run; must be new.")
     parser.add_argument("--minutes", type=float, default=30.0, help="Time under kills.")
     parser.add_argument("--calm", type=float, default=25.0, help="Minutes of the last, undisturbed start.")
+    parser.add_argument("--warm-up", type=float, default=5.0, help="Minutes before its memory counts.")
     parser.add_argument("--growth", type=float, default=0.02, help="Share by which a rank's memory may grow.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", default="recipes/tiny_qwen3.yaml")
@@ -148,10 +149,11 @@ def main() -> int:
     memory: dict[int, list[int]] = defaultdict(list)
     job = run.start()
     ended, keeper = keep(run)
-    calm = time.monotonic() + 60 * arguments.calm
+    warm = time.monotonic() + 60 * arguments.warm_up
+    calm = warm + 60 * arguments.calm
     while time.monotonic() < calm and job.poll() is None:
         time.sleep(1.0)
-        if run.steps_done() > len(settled) + 2:  # it trains, and the caches of the first steps are full
+        if time.monotonic() > warm and run.steps_done() > len(settled) + 2:  # it trains
             for rank, size in resident(job).items():
                 memory[rank].append(size)
     os.kill(job.pid, signal.SIGTERM)

@@ -126,7 +126,8 @@ def main() -> int:
                 print(run.said()[-2000:], file=sys.stderr, flush=True)
             if status == 0:
                 break  # it is complete: the point was not reached, and the next ones cannot be
-        status = run.until_it_ends()
+        else:
+            status = run.until_it_ends()
         wrong = faults(run, undisturbed) if status == 0 else [f"it does not finish: {run.said()[-1500:]}"]
         good &= not wrong
         lost, doubled = lost_and_doubled(run, undisturbed)

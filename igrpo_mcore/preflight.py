@@ -9,7 +9,7 @@ from igrpo_mcore.data.mixture import fitting
 from igrpo_mcore.data.problems import held_out_problems, load_sets, sets_of
 from igrpo_mcore.data.templates import PromptRenderer
 from igrpo_mcore.data.tokenizer import load_tokenizer
-from igrpo_mcore.disk import GIB, room_for
+from igrpo_mcore.disk import GIB, Room, room_for
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import architecture_of, table_for
 from igrpo_mcore.families.architecture import Architecture
@@ -168,7 +168,7 @@ def check_disk(config: Config, hf_config: Any) -> None:
     each = checkpoint_bytes(table_for(hf_config).parameters, config.model.dtype)
     checkpoints = room_for(checkpoints_dir(config.run), each * most_checkpoints(config))
     journal = room_for(journal_dir(config.run), most_journal_bytes(config))
-    if checkpoints.needed + journal.needed > checkpoints.free:
+    if not Room(checkpoints.free, checkpoints.needed + journal.needed).enough:
         raise UserError(
             f"{config.run.dir} has {checkpoints.free / GIB:.3g} GiB free and the run's checkpoints take up "
             f"to {checkpoints.needed / GIB:.3g} GiB more ({each / GIB:.3g} GiB each, checkpoint.keep="

@@ -79,6 +79,6 @@ class HeldOut:
         """Completions first: figures without them would pass for a whole evaluation."""
         path = figures_path(run_dir(self._config.run), HELD_OUT, step)
         journal = Journal(path.with_suffix(".jsonl"), WHILE_TRAINING)
-        journal.path.unlink(missing_ok=True)  # of the same step before a resume
+        journal.forget()  # what the same step had before a resume
         journal.append(answered)
         write(path, found)

@@ -55,6 +55,13 @@ class Journal:
             raise cannot_write(self.path, error) from error
         return found[:whole]
 
+    def forget(self) -> None:
+        """Remove every line of this evaluation."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
     def append(self, answered: Sequence[Answered]) -> None:
         """Write one finished batch through to the disk."""
         records = [{FINGERPRINT: self._fingerprint, **line.record()} for line in answered]

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from igrpo_mcore.run.kill_points import KillPoint
-from tests.support.checkpoints import make_checkpoint
 from tests.support.ranks import ROOT
+from tests.support.small_recipe import small_recipe
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,8 @@ def test_the_named_rank_ends_at_the_named_time(at, rank, expected):
 def test_a_run_that_is_killed_equals_the_undisturbed_one(tmp_path):
     """In stage 2, while a checkpoint is written, by a request to stop: metrics, weights, optimizer, journal.
     A real policy and an engine without a model."""
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", "qwen3", layers=2)
-    data = tmp_path / "problems.jsonl"
-    data.write_text("".join(f'{{"problem": "{i}+{i}=", "answer": "{2 * i}"}}\n' for i in range(10, 30)))
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"model: {{path: {checkpoint}, dtype: float32}}\ndata: {{path: {data}}}\n"
-        "rollout: {max_prompt_tokens: 64}\noptimizer: {lr: 1.0e-3}\n"
-    )
+    options = "rollout: {max_prompt_tokens: 64}\noptimizer: {lr: 1.0e-3}\n"
+    recipe = small_recipe(tmp_path, options, layers=2)
     command = [
         *(sys.executable, "scripts/kill_points.py", "--simulated", "--out", str(tmp_path / "runs")),
         *("--recipe", str(recipe), "--steps", "4", "--points"),

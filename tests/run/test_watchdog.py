@@ -16,8 +16,8 @@ from igrpo_mcore.run.heartbeat import Heartbeat, Heartbeats
 from igrpo_mcore.run.progress import START_UP, Place
 from igrpo_mcore.run.stacks import ask_for_stack
 from igrpo_mcore.run.watchdog import finding
-from tests.support.checkpoints import make_checkpoint
 from tests.support.ranks import ROOT
+from tests.support.small_recipe import small_recipe
 
 SLEEPER = """
 import faulthandler, sys, time
@@ -95,18 +95,13 @@ def test_a_stopped_process_writes_where_it_stood(tmp_path: Path) -> None:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", "qwen3")
-    data = tmp_path / "problems.jsonl"
-    data.write_text("".join(f'{{"problem": "{i}+{i}=", "answer": "{2 * i}"}}\n' for i in range(10, 30)))
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        f"model: {{path: {checkpoint}, dtype: float32}}\ndata: {{path: {data}}}\n"
+    return small_recipe(
+        tmp_path,
         "parallel: {tp: 2}\n"
         "rollout: {max_prompt_tokens: 64, max_completion_tokens: 16, temperature: 1.0}\n"
         f"train: {{steps: 100000, prompts_per_step: 4}}\n"
-        f"run: {{dir: {tmp_path}/runs, tensorboard: false, hang_minutes: 0.5}}\n"
+        f"run: {{dir: {tmp_path}/runs, tensorboard: false, hang_minutes: 0.5}}\n",
     )
-    return path
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import pytest
 
 from tests.slurm.local_slurm import LocalSlurm, missing
 from tests.support.checkpoints import make_checkpoint
+from tests.support.small_recipe import sums
 
 REWARD = "reward.weights={'tests.support.rewards:digit_share': 1.0, accuracy: 0.0, format: 0.0}"
 
@@ -25,11 +26,9 @@ def small_run(tmp_path_factory) -> tuple[Path, list[str]]:
     """Folder of the runs, and what turns recipes/tiny_qwen3.yaml (TP 2 x PP 2) into seconds a step."""
     root = tmp_path_factory.mktemp("jobs")
     checkpoint = make_checkpoint(root / "checkpoint", "qwen3", layers=2)
-    data = root / "problems.jsonl"
-    data.write_text("".join(f'{{"problem": "{i}+{i}=", "answer": "{2 * i}"}}\n' for i in range(10, 30)))
     overrides = [
         f"model.path={checkpoint}",
-        f"data.path={data}",
+        f"data.path={sums(root)}",
         f"run.dir={root / 'runs'}",
         "run.tensorboard=false",
         "train.prompts_per_step=4",

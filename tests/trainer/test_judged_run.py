@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.checkpoints import make_checkpoint
 from tests.support.judge_server import Reply, chat, judge_server
 from tests.support.ranks import igrpo
+from tests.support.small_recipe import small_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -46,30 +46,31 @@ class Judge:
 
 @pytest.fixture
 def recipe(tmp_path) -> Path:
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", "qwen3")
-    data = tmp_path / "problems.jsonl"
-    data.write_text("".join(f'{{"problem": "{i}+{i}=", "answer": "{2 * i}"}}\n' for i in range(10, 30)))
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        f"model: {{path: {checkpoint}, dtype: float32}}\ndata: {{path: {data}}}\n"
+    return small_recipe(
+        tmp_path,
         "rollout: {num_drafts: 4, num_refinements: 4, max_prompt_tokens: 64, max_completion_tokens: 16}\n"
         f"optimizer: {{lr: 1.0e-3}}\ntrain: {{steps: {STEPS}, prompts_per_step: 4}}\n"
         "reward: {weights: {judge: 1.0, accuracy: 0.0, format: 0.0}}\n"
-        f"run: {{dir: {tmp_path}/runs, name: judged, tensorboard: false}}\ncheckpoint: {{every: 0}}\n"
+        f"run: {{dir: {tmp_path}/runs, name: judged, tensorboard: false}}\ncheckpoint: {{every: 0}}\n",
     )
-    return path
 
 
-def test_the_run_goes_on_and_every_request_is_counted(recipe):
-    judge = Judge()
+def judged_run(recipe: Path, judge: Judge) -> tuple[list[dict[str, Any]], int]:
+    """The metrics of a run that ended well, and the requests that the judge got."""
     judging = f"{{model: m, retries: 1, backoff_s: 0.01, time_limit_s: {TIME_LIMIT_S}, check: false}}"
     with judge_server(judge) as server:
         options = (f"reward.judge={judging}", f"reward.judge.url={server.url}")
         status, output = igrpo("train", recipe, *options)
         assert status == 0, output[-4000:]
-    steps = metrics(recipe)
+    lines = (recipe.parent / "runs/judged/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines], len(server.requests)
+
+
+def test_the_run_goes_on_and_every_request_is_counted(recipe):
+    judge = Judge()
+    steps, requests = judged_run(recipe, judge)
     assert len(steps) == STEPS
-    assert sum(step["judge/calls"] for step in steps) == len(server.requests) == sum(judge.sent.values())
+    assert sum(step["judge/calls"] for step in steps) == requests == sum(judge.sent.values())
     assert all(
         judge.sent[kind] > 0 for kind in ("right", "slow", "wrong", "failing", "malformed", "too much")
     )
@@ -84,18 +85,8 @@ def test_the_run_goes_on_and_every_request_is_counted(recipe):
 def test_a_judge_that_is_gone_costs_the_rewards_and_not_the_run(recipe):
     judge = Judge()
     judge.gone = True
-    judging = f"{{model: m, retries: 1, backoff_s: 0.01, time_limit_s: {TIME_LIMIT_S}, check: false}}"
-    with judge_server(judge) as server:
-        options = (f"reward.judge={judging}", f"reward.judge.url={server.url}")
-        status, output = igrpo("train", recipe, *options)
-        assert status == 0, output[-4000:]
-    steps = metrics(recipe)
+    steps, requests = judged_run(recipe, judge)
     assert [step["judge/failures"] for step in steps] == [A_STEP] * STEPS
     assert [step["groups/zero_std_share"] for step in steps] == [1.0] * STEPS
     calls = sum(step["judge/calls"] for step in steps)
-    assert calls == len(server.requests) < STEPS * A_STEP / 2  # it is left alone after some
-
-
-def metrics(recipe: Path) -> list[dict[str, Any]]:
-    lines = (recipe.parent / "runs/judged/metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    assert calls == requests < STEPS * A_STEP / 2  # it is left alone after some

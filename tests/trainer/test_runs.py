@@ -16,8 +16,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.support.checkpoints import make_checkpoint
 from tests.support.ranks import ROOT, igrpo
+from tests.support.small_recipe import small_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -28,18 +28,13 @@ REWARD = "reward.weights={'tests.support.rewards:digit_share': 1.0, accuracy: 0.
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("runs")
-    checkpoint = make_checkpoint(root / "checkpoint", "qwen3")
-    data = root / "problems.jsonl"
-    data.write_text("".join(f'{{"problem": "{i}+{i}=", "answer": "{2 * i}"}}\n' for i in range(10, 30)))
-    path = root / "recipe.yaml"
-    path.write_text(
-        f"model: {{path: {checkpoint}, dtype: float32}}\ndata: {{path: {data}}}\n"
+    return small_recipe(
+        root,
         "parallel: {tp: 2, sp: true}\n"
         "rollout: {tp: 1, max_prompt_tokens: 64, max_completion_tokens: 16, temperature: 1.0}\n"
         f"optimizer: {{lr: 1.0e-3}}\ntrain: {{steps: {STEPS}, prompts_per_step: 6, mini_batches: 2}}\n"
-        f"objective: {{kl_coef: 0.01}}\nrun: {{dir: {root}/runs, tensorboard: false}}\n"
+        f"objective: {{kl_coef: 0.01}}\nrun: {{dir: {root}/runs, tensorboard: false}}\n",
     )
-    return path
 
 
 def metrics(recipe: Path, name: str) -> list[dict]:

@@ -9,7 +9,7 @@ from igrpo_mcore.config.schema import RunConfig
 from igrpo_mcore.errors import cannot_write
 from igrpo_mcore.report.mlflow_sink import MlflowSink
 from igrpo_mcore.report.records import METRICS_FILE, JsonLines
-from igrpo_mcore.report.wandb_sink import start_wandb
+from igrpo_mcore.report.wandb_sink import finish_wandb, start_wandb
 
 
 class MetricsWriter:
@@ -61,7 +61,7 @@ class MetricsWriter:
         if self._tensorboard is not None:
             self._tensorboard.close()
         if self._wandb is not None:
-            self._wandb.finish()
+            finish_wandb(self._wandb)
         if self._mlflow is not None:
             self._mlflow.finish()
 

@@ -59,8 +59,8 @@ def start_wandb(run_dir: Path, config: RunConfig, resolved: Mapping[str, Any]) -
 
 
 def finish_wandb(run: Any) -> None:
-    """End the run and the service process. ``finish`` alone returns before that process has written the last
-    records of an offline run (9 of 40 on a busy machine, wandb 0.31), and ranks do not always exit by themselves."""
+    """End the run and the service process: ``finish`` may return before that process has written the
+    records of an offline run (9 of 40 on a busy machine, wandb 0.31)."""
     import wandb
 
     run.finish()

@@ -1,18 +1,23 @@
-"""Whether two final values are equal: exactly where both are rational numbers, else by math-verify."""
+"""Whether two final values are equal: integers exactly, all else by math-verify and within ``CLOSE``."""
 
 import logging
 from functools import lru_cache
 from typing import Any
 
+import sympy
 from math_verify import LatexExtractionConfig, parse, verify
 
 from igrpo_mcore.rewards.explosive import may_explode
 from igrpo_mcore.rewards.latex import spell
+from igrpo_mcore.rewards.scalar import Scalar
 from igrpo_mcore.rewards.value import MAX_CHARACTERS, Kind, Value
 
 # It warns that its own timeouts are off; the worker pool has the time limit.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
+CLOSE = 1e-5
+"""Relative difference of two numbers that may be equal. math-verify compares the first six decimals, which
+makes 6.63e-34 equal to 1.05e-34."""
 _ALIKE = [
     {Kind.list, Kind.set},
     {Kind.interval, Kind.tuple, Kind.union, Kind.relation},
@@ -39,6 +44,8 @@ def equal_values(reference: Value, given: Value) -> bool:
             return False
     if reference.scalar and given.scalar and reference.scalar.value == given.scalar.value:
         return True
+    if reference.scalar and given.scalar and _apart(reference.scalar, given.scalar):
+        return False
     if may_explode(reference.text) or may_explode(given.text):
         return False
     one, other = list(_parse(reference.text)), list(_parse(given.text))
@@ -62,6 +69,16 @@ def equal_texts(reference: str, given: str) -> bool:
     if may_explode(reference) or may_explode(given):
         return False
     return _verify(list(_parse(reference)), list(_parse(given)))
+
+
+def _apart(a: Scalar, b: Scalar) -> bool:
+    """Whether both are real numbers, or both percentages, whose relative difference is over ``CLOSE``."""
+    if not a.constant or not b.constant or a.percent != b.percent:
+        return False
+    x, y = sympy.N(a.value), sympy.N(b.value)
+    if not (x.is_Float or x.is_zero) or not (y.is_Float or y.is_zero):
+        return False
+    return bool(abs(x - y) > CLOSE * max(abs(x), abs(y)))
 
 
 def _verify(one: list[Any], other: list[Any]) -> bool:

@@ -26,6 +26,9 @@ def reward(answer: str, text: str) -> float:
         ("3\\sqrt{2}", "\\sqrt{18}"),
         ("3\\sqrt{2}", "$3\\sqrt 2$"),
         ("$\\frac{\\pi}{2}$", "\\boxed{\\pi/2}"),
+        ("1/3", "0.333333"),
+        ("\\sqrt{2}", "1.4142136"),
+        ("2 \\times 10^{-34}", "20 \\times 10^{-35}"),
         ("x+1", "1+x"),
         ("5", "x = 5"),
         ("5", "The answer is 5."),
@@ -49,6 +52,11 @@ def test_equal_answers(answer: str, given: str) -> None:
         ("3\\sqrt{2}", "3"),  # what extraction from bare LaTeX would give
         ("3", "3\\sqrt{2}"),
         ("1/2", "1/3"),
+        ("1/3", "0.33333"),
+        ("0.00000001", "0.00000002"),
+        ("6.63 \\times 10^{-34}", "1.05 \\times 10^{-34}"),  # equal in six decimals
+        ("\\frac{\\sqrt{2}}{10000000}", "\\frac{\\sqrt{3}}{10000000}"),
+        ("0.00000001", "0"),
         ("x+1", "x-1"),
         ("(1,2)", "(2,1)"),
         ("5", "I do not know"),

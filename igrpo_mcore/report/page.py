@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from igrpo_mcore.config.parity_limits import limits_of
 from igrpo_mcore.config.schema import DType, ParityConfig
 from igrpo_mcore.errors import UserError, cannot_write
-from igrpo_mcore.report.charts import draw, draw_phases, panels
+from igrpo_mcore.report.charts import draw, draw_phases
+from igrpo_mcore.report.panels import panels
 from igrpo_mcore.report.plan_table import plan_table
 from igrpo_mcore.report.progress import number
 from igrpo_mcore.report.records import SAMPLES_FILE, read_metrics, read_records

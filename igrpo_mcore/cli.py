@@ -180,11 +180,12 @@ def compare(
         Path | None, typer.Option(help="The page; none: compare.html in the first folder.")
     ] = None,
     markdown: Annotated[Path | None, typer.Option(help="File for the tables; none prints them.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG of held-out accuracy by variant.")] = None,
 ) -> None:
     """Runs side by side on one page: curves with bands over seeds, tables with intervals."""
     from igrpo_mcore.study.compare import run_compare
 
-    run_compare(sources, out, markdown)
+    run_compare(sources, out, markdown, plot)
 
 
 def chosen_step(step: str | None) -> int | str | None:

@@ -117,9 +117,14 @@ def blank(width: float = 5.4, height: float = 2.7) -> tuple[Figure, Axes]:
 
 
 def as_svg(figure: Figure, axes: Axes, unit: str) -> str:
-    """The chart over steps as an ``<svg>`` element that scales with the page."""
+    """The chart over steps as an ``<svg>`` element."""
     axes.set_xlabel("step", fontsize=8, color=INK)
     axes.set_ylabel(unit, fontsize=8, color=INK)
+    return svg_of(figure)
+
+
+def svg_of(figure: Figure) -> str:
+    """Any chart as an ``<svg>`` element that scales with the page."""
     buffer = io.StringIO()
     # Text stays text (the page's own font); the salt makes the same run give the same bytes.
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "igrpo", "font.family": "sans-serif"}

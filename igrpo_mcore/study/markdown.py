@@ -6,7 +6,7 @@ from igrpo_mcore.report.progress import number
 from igrpo_mcore.study.bootstrap import Estimate
 from igrpo_mcore.study.groups import RunGroup
 from igrpo_mcore.study.options import differing, without_seed
-from igrpo_mcore.study.page import Row, baseline_of
+from igrpo_mcore.study.rows import Row, baseline_of
 
 
 def tables(rows: Sequence[Row], groups: Sequence[RunGroup], missing: Sequence[str]) -> str:

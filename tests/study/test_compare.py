@@ -16,10 +16,11 @@ from igrpo_mcore.errors import UserError
 from igrpo_mcore.study.bands import band
 from igrpo_mcore.study.compare import run_compare
 from igrpo_mcore.study.figures import MEASURES, changes, held_out
+from igrpo_mcore.study.forest import forest
 from igrpo_mcore.study.groups import load_groups
 from igrpo_mcore.study.manifest import MANIFEST_FILE
 from igrpo_mcore.study.markdown import tables
-from igrpo_mcore.study.page import rows_of
+from igrpo_mcore.study.rows import rows_of
 from tests.report.test_run import checked
 from tests.study.fake_runs import NASTY, config, write_evaluation, write_run
 
@@ -190,6 +191,22 @@ def test_a_browser_shows_the_page(runs, tmp_path):
     assert "<script" not in shown  # the model's text stayed text
 
 
+def test_the_plot_has_every_seed_and_the_mean_of_each_variant(runs):
+    rows = rows_of(load_groups(folders(runs))[0])
+    (axes,) = forest(rows).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["plain", "with"]
+    shown = {
+        mark: sorted(
+            (line.get_ydata()[0], line.get_xdata()[0]) for line in axes.lines if line.get_marker() == mark
+        )
+        for mark in "Do"
+    }
+    assert shown["D"] == [(0, pytest.approx(0.375)), (1, pytest.approx(0.6875))]
+    assert shown["o"] == [(0, 0.375), (0, 0.375), (1, 0.625), (1, 0.75)]
+    run_compare(folders(runs), None, runs / "tables.md", runs / "plot.png")
+    assert (runs / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_tables_go_to_a_file(runs, capsys):
     run_compare([*folders(runs)], None, runs / "tables.md")
     assert (runs / "tables.md").read_text().startswith("| variant | seeds | held-out before |")
@@ -203,6 +220,8 @@ def test_runs_without_evaluation_are_compared_by_their_metrics(tmp_path, capsys)
         write_run(tmp_path / f"a-seed{seed}", config("none", seed), UP, text=NASTY * 900)
     run_compare(sorted(tmp_path.iterdir()), None, None)
     assert "held-out" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="no run here has held-out accuracies"):
+        run_compare(sorted(tmp_path.iterdir()), None, None, tmp_path / "plot.png")
     html, _ = checked(tmp_path / "a-seed0/compare.html")
     assert "none but the seed" in html
 

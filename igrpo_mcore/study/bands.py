@@ -11,6 +11,9 @@ from igrpo_mcore.study.groups import RunGroup
 
 COLOURS = ("#2f7fb8", "#d9742b", "#3f9b6c", "#7b6bb0", "#c0392b", "#8a6d3b", "#4c566a", "#d8c14a")
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
+CSS_LINES = ("solid", "dashed", "dotted", "double")
+MOST_BANDS = 6
+"""Variants of a chart that bands and a legend can tell apart."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,14 @@ OVERLAYS = (
 
 
 def overlay(chart: Overlay, groups: Sequence[RunGroup]) -> str | None:
-    """The chart as an ``<svg>`` element; None where no run measured the metric."""
+    """The chart as an ``<svg>`` element; None where no run measured the metric at two steps or more."""
     drawn = [(i, curve) for i, group in enumerate(groups) if (curve := band(group, chart.metric)) is not None]
-    if not drawn:
+    if not any(len(curve.steps) > 1 for _, curve in drawn):
         return None
     figure, axes = blank()
     for i, curve in drawn:
-        _draw(axes, curve, groups[i].name, i)
-    if len(groups) <= 6:
+        _draw(axes, curve, groups[i].name, i, banded=len(groups) <= MOST_BANDS)
+    if len(groups) <= MOST_BANDS:
         axes.legend(loc="best", frameon=False, fontsize=8, labelcolor=INK)
     return as_svg(figure, axes, chart.unit)
 
@@ -88,9 +91,15 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def _draw(axes: Axes, curve: Band, name: str, number: int) -> None:
+def css_line(number: int) -> str:
+    """What CSS calls the line of the variant with this number."""
+    return CSS_LINES[number // len(COLOURS) % len(DASHES)]
+
+
+def _draw(axes: Axes, curve: Band, name: str, number: int, *, banded: bool) -> None:
     dash = DASHES[number // len(COLOURS) % len(DASHES)]
-    axes.fill_between(curve.steps, curve.low, curve.high, color=colour(number), alpha=0.13, linewidth=0)
+    if banded:
+        axes.fill_between(curve.steps, curve.low, curve.high, color=colour(number), alpha=0.13, linewidth=0)
     marker = "o" if len(curve.steps) < SMOOTH_OVER // 4 else None
     axes.plot(
         curve.steps,

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from igrpo_mcore.report.page import Chart, write_page
-from igrpo_mcore.study.bands import OVERLAYS, overlay
+from igrpo_mcore.study.bands import MOST_BANDS, OVERLAYS, overlay
 from igrpo_mcore.study.figures import HACKING, MEASURES, Change, Measure, changes
 from igrpo_mcore.study.forest import forest_svg
 from igrpo_mcore.study.groups import RunGroup
 from igrpo_mcore.study.options import differing, without_seed
-from igrpo_mcore.study.rows import Row, baseline_of
+from igrpo_mcore.study.rows import Row, baseline_of, by_baseline
 
 TEMPLATE = "compare.html.jinja"
 
@@ -24,10 +24,12 @@ def write_comparison(
         UserError: it cannot be written.
     """
     evaluated = [row.held_out for row in rows if row.held_out]
+    sets = by_baseline(rows, groups)
     charts = [
-        Chart(chart.title, chart.unit, svg)
+        Chart(f"{chart.title} ({name} and others)" if len(sets) > 1 else chart.title, chart.unit, svg)
         for chart in OVERLAYS
-        if (svg := overlay(chart, groups)) is not None
+        for name, those in sets.items()
+        if (svg := overlay(chart, those)) is not None
     ]
     content = {
         "title": title,
@@ -41,6 +43,7 @@ def write_comparison(
         "seeds": sorted({run.seed for group in groups for run in group.runs}),
         "forest": forest_svg(rows),
         "charts": charts,
+        "bands": any(len(those) <= MOST_BANDS for those in sets.values()),
         "changes": _by_measure(groups, MEASURES),
         "hacking": _by_measure(groups, HACKING),
         "options": differing([without_seed(group.runs[0].options) for group in groups]),

@@ -1,10 +1,11 @@
 """The rows of a comparison: one a variant."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from igrpo_mcore.study.bands import colour
+from igrpo_mcore.study.bands import colour, css_line
 from igrpo_mcore.study.bootstrap import Estimate, estimate
 from igrpo_mcore.study.figures import HeldOut, completions, held_out, seconds
 from igrpo_mcore.study.groups import RunGroup
@@ -15,10 +16,12 @@ SAMPLES = 2
 
 @dataclass(frozen=True)
 class Row:
-    """A variant in the table of results and where its samples stand."""
+    """A variant in the table of results and where its samples stand. ``colour`` and ``line`` (of CSS) are
+    those of its curves, the same at every point of a grid."""
 
     name: str
     colour: str
+    line: str
     seeds: int
     held_out: HeldOut | None
     without_gradient: Estimate | None
@@ -35,7 +38,8 @@ def rows_of(groups: Sequence[RunGroup]) -> list[Row]:
     """A row a variant, set against its baseline, or the first where that has no run."""
     rows = []
     by_name = {group.name: group for group in groups}
-    for number, group in enumerate(groups):
+    places: Counter[str] = Counter()
+    for group in groups:
         baseline = by_name.get(group.baseline, groups[0])
         last = {
             name: [v for run in group.runs if (v := run.fifth(name, last=True)) is not None]
@@ -44,7 +48,8 @@ def rows_of(groups: Sequence[RunGroup]) -> list[Row]:
         rows.append(
             Row(
                 name=group.name,
-                colour=colour(number),
+                colour=colour(places[baseline.name]),
+                line=css_line(places[baseline.name]),
                 seeds=len(group.runs),
                 held_out=held_out(group, baseline),
                 without_gradient=estimate(last["groups/zero_std_share"]),
@@ -57,7 +62,16 @@ def rows_of(groups: Sequence[RunGroup]) -> list[Row]:
                 against=baseline.name,
             )
         )
+        places[baseline.name] += 1
     return rows
+
+
+def by_baseline(rows: Sequence[Row], groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
+    """The groups that are set against the same one, by its name, in order."""
+    found: dict[str, list[RunGroup]] = {}
+    for row, group in zip(rows, groups, strict=True):
+        found.setdefault(row.against, []).append(group)
+    return found
 
 
 def baseline_of(rows: Sequence[Row]) -> str:

@@ -140,6 +140,13 @@ def test_every_point_of_a_grid_is_set_against_its_own_baseline(tmp_path):
         "grpo-large": "grpo-large",
         "best-large": "grpo-large",
     }
+    looks = {name: (row.colour, row.line) for name, row in rows.items()}
+    assert looks["grpo-small"] == looks["grpo-large"] != looks["best-small"] == looks["best-large"]
+    assert len(forest(list(rows.values())).axes) == 2
+    run_compare([tmp_path], None, None)
+    html = (tmp_path / "compare.html").read_text()
+    for name in ("grpo-small", "grpo-large"):  # a chart a point of the grid
+        assert f"Single-shot accuracy while training ({name} and others)" in html
     assert "against the first variant at its point of the grid" in tables(
         list(rows.values()), groups, missing
     )

@@ -1,16 +1,20 @@
 """What a study's runs say beside `igrpo compare`: ``python scripts/read_study.py runs/SWEEP``.
 
 By variant, means over its seeds of the first and the last fifth of the steps; and of the held-out completions
-of the last evaluation on the tiny task (chains such as 2+5-6) the share of right ones with a wrong line,
-which a later line or a draft made good.
+of the last evaluation the share in the right format and, on the tiny task (chains such as 2+5-6), the share
+of right ones with a wrong line, which a later line or a draft made good.
 """
 
 import json
 import re
 import sys
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
+
+from igrpo_mcore.study.groups import load_groups
+from igrpo_mcore.study.manifest import read_manifest
 
 METRICS = (
     "drafts/accuracy",
@@ -28,44 +32,37 @@ def has_wrong_line(text: str) -> bool:
     return any(int(a) + int(sign + b) != int(c) for a, sign, b, c in LINE.findall(text))
 
 
-def fifths(run: Path) -> dict[str, tuple[float, float]]:
-    """Means of each metric over the first and the last fifth of the run's steps."""
-    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    count = max(1, len(steps) // 5)
-    found = {}
-    for name in METRICS:
-        parts = [
-            [s[name] for s in part if s.get(name) is not None] for part in (steps[:count], steps[-count:])
-        ]
-        if all(parts):
-            found[name] = (fmean(parts[0]), fmean(parts[1]))
-    return found
-
-
-def right_texts(run: Path) -> list[str]:
-    """The right completions of the run's last evaluation."""
+def last_completions(run: Path) -> list[dict[str, Any]]:
+    """The completions of the run's last evaluation."""
     last = max((run / "eval").glob("step_*.jsonl"), key=lambda path: int(path.stem[5:]))
-    problems = [json.loads(line) for line in last.read_text().splitlines()]
-    return [c["text"] for p in problems for c in p["completions"] if c["parts"].get("accuracy", 0) > 0]
+    return [c for line in last.read_text().splitlines() for c in json.loads(line)["completions"]]
+
+
+def say_completions(name: str, runs: Sequence[Path]) -> None:
+    completions = [completion for run in runs for completion in last_completions(run)]
+    parts = [completion["parts"] for completion in completions]
+    right = [c["text"] for c, part in zip(completions, parts, strict=True) if part.get("accuracy", 0) > 0]
+    wrong = fmean(map(has_wrong_line, right)) if right else 0.0
+    print(f"{name}: {len(runs)} runs, {wrong:.3f} of {len(right)} right completions have a wrong line")
+    if all("format" in part for part in parts):
+        print(f"  format {fmean(part['format'] for part in parts):.3f}")
 
 
 def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit(f"usage: {sys.argv[0]} runs/SWEEP")
-    variants = defaultdict(list)
-    for file in sorted(Path(sys.argv[1]).glob("*/eval/step_*.json")):
-        run = file.parents[1]
-        name = re.sub(r"-seed\d+$", "", run.name)
-        if run not in variants[name]:
-            variants[name].append(run)
-    for name, runs in variants.items():
-        texts = [text for run in runs for text in right_texts(run)]
-        wrong = fmean(has_wrong_line(text) for text in texts) if texts else 0.0
-        print(f"{name}: {len(runs)} runs, {wrong:.3f} of {len(texts)} right completions have a wrong line")
-        measured = [fifths(run) for run in runs if (run / "metrics.jsonl").is_file()]
+    sweep = Path(sys.argv[1])
+    groups, _ = load_groups([sweep])
+    for start in dict.fromkeys(variant.start for variant in read_manifest(sweep)):
+        if (sweep / start).is_dir():
+            say_completions(start, [sweep / start])
+    for group in groups:
+        say_completions(group.name, [run.folder for run in group.runs if run.final])
         for metric in METRICS:
-            if pairs := [found[metric] for found in measured if metric in found]:
-                first, last = (fmean(pair[i] for pair in pairs) for i in (0, 1))
+            both = [(run.fifth(metric, last=False), run.fifth(metric, last=True)) for run in group.runs]
+            pairs = [(first, last) for first, last in both if first is not None and last is not None]
+            if pairs:
+                first, last = (fmean(column) for column in zip(*pairs, strict=True))
                 print(f"  {metric} {first:.3f} -> {last:.3f}")
 
 

@@ -36,16 +36,10 @@ def equal_values(reference: Value, given: Value) -> bool:
     bound = Kind.relation in (reference.kind, given.kind) and reference.kind is not given.kind
     if not bound and not given.symbols <= reference.symbols:  # bound: x < 3 for (-\infty, 3)
         return False
-    if reference.scalar and given.scalar and reference.number is not None and given.number is not None:
-        a, b = reference.number, given.number
-        if a == b or (reference.scalar.percent != given.scalar.percent and a in (b * 100, b / 100)):
-            return True
-        if a.is_Integer and b.is_Integer:
-            return False
-    if reference.scalar and given.scalar and reference.scalar.value == given.scalar.value:
-        return True
-    if reference.scalar and given.scalar and _apart(reference.scalar, given.scalar):
-        return False
+    if reference.scalar and given.scalar:
+        decided = _by_value(reference.scalar, given.scalar)
+        if decided is not None:
+            return decided
     if may_explode(reference.text) or may_explode(given.text):
         return False
     one, other = list(_parse(reference.text)), list(_parse(given.text))
@@ -69,6 +63,18 @@ def equal_texts(reference: str, given: str) -> bool:
     if may_explode(reference) or may_explode(given):
         return False
     return _verify(list(_parse(reference)), list(_parse(given)))
+
+
+def _by_value(a: Scalar, b: Scalar) -> bool | None:
+    """What the values themselves decide; None where it is left to math-verify."""
+    if a.value == b.value:
+        return True
+    if a.number is not None and b.number is not None:
+        if a.percent != b.percent and a.number in (b.number * 100, b.number / 100):
+            return True
+        if a.number.is_Integer and b.number.is_Integer:
+            return False
+    return False if _apart(a, b) else None
 
 
 def _apart(a: Scalar, b: Scalar) -> bool:

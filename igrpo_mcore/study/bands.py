@@ -10,8 +10,8 @@ from igrpo_mcore.report.charts import INK, SMOOTH_OVER, as_svg, blank, running_m
 from igrpo_mcore.study.groups import RunGroup
 
 COLOURS = ("#2f7fb8", "#d9742b", "#3f9b6c", "#7b6bb0", "#c0392b", "#8a6d3b", "#4c566a", "#d8c14a")
-DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
-CSS_LINES = ("solid", "dashed", "dotted", "double")
+DASHES = {"solid": "solid", "dashed": (0, (5, 2)), "dotted": (0, (1, 1.5)), "double": (0, (5, 1, 1, 1))}
+"""Lines as CSS calls them and as matplotlib draws them."""
 MOST_BANDS = 6
 """Variants of a chart that bands and a legend can tell apart."""
 
@@ -93,11 +93,10 @@ def colour(number: int) -> str:
 
 def css_line(number: int) -> str:
     """What CSS calls the line of the variant with this number."""
-    return CSS_LINES[number // len(COLOURS) % len(DASHES)]
+    return list(DASHES)[number // len(COLOURS) % len(DASHES)]
 
 
 def _draw(axes: Axes, curve: Band, name: str, number: int, *, banded: bool) -> None:
-    dash = DASHES[number // len(COLOURS) % len(DASHES)]
     if banded:
         axes.fill_between(curve.steps, curve.low, curve.high, color=colour(number), alpha=0.13, linewidth=0)
     marker = "o" if len(curve.steps) < SMOOTH_OVER // 4 else None
@@ -106,7 +105,7 @@ def _draw(axes: Axes, curve: Band, name: str, number: int, *, banded: bool) -> N
         curve.mean,
         color=colour(number),
         linewidth=1.7,
-        linestyle=dash,
+        linestyle=DASHES[css_line(number)],
         marker=marker,
         markersize=2.8,
         label=name,

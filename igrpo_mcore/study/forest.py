@@ -10,7 +10,7 @@ from igrpo_mcore.errors import UserError, cannot_write
 from igrpo_mcore.report.charts import GRID, INK, svg_of
 from igrpo_mcore.study.bootstrap import Estimate
 from igrpo_mcore.study.figures import HeldOut
-from igrpo_mcore.study.rows import Row
+from igrpo_mcore.study.rows import Row, by_baseline
 
 WIDTH, ROW, MARGIN = 11.2, 0.27, 0.9
 """Inches: of the chart, of a row, and of what stands above and below."""
@@ -18,12 +18,10 @@ WIDTH, ROW, MARGIN = 11.2, 0.27, 0.9
 
 def forest(rows: Sequence[Row]) -> Figure | None:
     """A panel for each variant that others are set against, all with the same axis."""
-    panels: dict[str, list[tuple[Row, HeldOut, Estimate]]] = {}
-    for row in rows:
-        if row.held_out and row.held_out.final:
-            panels.setdefault(row.against, []).append((row, row.held_out, row.held_out.final))
-    if not panels:
+    shown = [(row, row.held_out, row.held_out.final) for row in rows if row.held_out and row.held_out.final]
+    if not shown:
         return None
+    panels = by_baseline([row for row, _, _ in shown], shown)
     height = MARGIN + ROW * max(map(len, panels.values()))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     every = figure.subplots(1, len(panels), sharex=True, squeeze=False)[0]

@@ -66,11 +66,11 @@ def rows_of(groups: Sequence[RunGroup]) -> list[Row]:
     return rows
 
 
-def by_baseline(rows: Sequence[Row], groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
-    """The groups that are set against the same one, by its name, in order."""
-    found: dict[str, list[RunGroup]] = {}
-    for row, group in zip(rows, groups, strict=True):
-        found.setdefault(row.against, []).append(group)
+def by_baseline[T](rows: Sequence[Row], of_rows: Sequence[T]) -> dict[str, list[T]]:
+    """What belongs to the rows, by the name of the variant that they are set against, in order."""
+    found: dict[str, list[T]] = {}
+    for row, item in zip(rows, of_rows, strict=True):
+        found.setdefault(row.against, []).append(item)
     return found
 
 

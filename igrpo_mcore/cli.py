@@ -16,7 +16,7 @@ from igrpo_mcore.config.reward_choices import AccuracyFrom
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.loading import loading
 from igrpo_mcore.quiet import quiet_libraries
-from igrpo_mcore.run.stop_signal import REQUEUE_STATUS, Stopped
+from igrpo_mcore.run.stop_signal import REQUEUE_STATUS, Stopped, wait_for_all_ranks
 
 if TYPE_CHECKING:
     from igrpo_mcore.config.schema import Config
@@ -400,8 +400,11 @@ def main() -> None:
         enter_rank()
         app(standalone_mode=True)
     except Stopped as stopped:
-        said = f"stopped on request after step {stopped.step}; the same command goes on from there"
-        _leave(said if os.environ.get("RANK", "0") == "0" else "", REQUEUE_STATUS)
+        if os.environ.get("RANK", "0") == "0":
+            said = f"stopped on request after step {stopped.step}; the same command goes on from there"
+            print(f"igrpo: {said}", file=sys.stderr, flush=True)
+        wait_for_all_ranks()
+        os._exit(REQUEUE_STATUS)
     except UserError as error:
         _leave(str(error), 2)
     except Exception:
@@ -414,7 +417,7 @@ def _leave(message: str, status: int) -> None:
         # every rank usually ends for the same reason: let rank 0 say it, the launcher then ends the others
         time.sleep(2)
     if message:
-        prefix = "igrpo" if rank is None or status == REQUEUE_STATUS else f"igrpo [rank {rank}]"
+        prefix = "igrpo" if rank is None else f"igrpo [rank {rank}]"
         print(f"{prefix}: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(status)

@@ -1,6 +1,7 @@
 """Whether two final values are equal: integers exactly, all else by math-verify and within ``CLOSE``."""
 
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,8 @@ _ALIKE = [
     {Kind.list, Kind.set},
     {Kind.interval, Kind.tuple, Kind.union, Kind.relation},
 ]
+_IN_ORDER = {Kind.interval, Kind.tuple, Kind.matrix}
+_IN_ANY_ORDER = {Kind.list, Kind.set, Kind.union}
 _SIZED = {Kind.list, Kind.set, Kind.tuple, Kind.matrix}
 
 
@@ -47,7 +50,8 @@ def equal_values(reference: Value, given: Value) -> bool:
         return False
     # math-verify takes an inequality for an interval in one order only
     symmetric = Kind.relation in (reference.kind, given.kind)
-    return _verify(one, other) or (symmetric and _verify(other, one))
+    equal = _verify(one, other) or (symmetric and _verify(other, one))
+    return equal and not _elements_apart(reference, given)
 
 
 def equals_expression(reference: str, given: Value) -> bool:
@@ -55,7 +59,12 @@ def equals_expression(reference: str, given: Value) -> bool:
     has_number = any(character.isdigit() for character in reference)
     if given.kind is not Kind.scalar or given.symbols or not has_number or len(reference) > MAX_CHARACTERS:
         return False
-    return equal_texts(spell(reference), given.text)
+    spelled = spell(reference)
+    if not equal_texts(spelled, given.text):
+        return False
+    assert given.scalar
+    numbers = [Scalar(found) for found in _parse(spelled) if isinstance(found, sympy.Expr)]
+    return not any(_apart(number, given.scalar) for number in numbers)
 
 
 def equal_texts(reference: str, given: str) -> bool:
@@ -75,6 +84,25 @@ def _by_value(a: Scalar, b: Scalar) -> bool | None:
         if a.number.is_Integer and b.number.is_Integer:
             return False
     return False if _apart(a, b) else None
+
+
+def _elements_apart(a: Value, b: Value) -> bool:
+    """Whether some number in one has none in the other's place that is within ``CLOSE`` of it; of relations,
+    and of what is not alike, nothing is known."""
+    if a.scalar and b.scalar:
+        return _apart(a.scalar, b.scalar)
+    ours, theirs = (value.elements or (value,) * bool(value.scalar) for value in (a, b))
+    if len(ours) != len(theirs):
+        return False
+    if {a.kind, b.kind} <= _IN_ORDER:
+        return any(map(_elements_apart, ours, theirs))
+    if {a.kind, b.kind} <= _IN_ANY_ORDER | {Kind.scalar}:
+        return _one_is_alone(ours, theirs) or _one_is_alone(theirs, ours)
+    return False
+
+
+def _one_is_alone(ours: Sequence[Value], theirs: Sequence[Value]) -> bool:
+    return any(all(_elements_apart(one, other) for other in theirs) for one in ours)
 
 
 def _apart(a: Scalar, b: Scalar) -> bool:

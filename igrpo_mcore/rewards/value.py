@@ -7,7 +7,7 @@ relations of such. Refused: ``47-60``, ``2\\cdot3``, ``\\sqrt{4}+1``, ``\\frac{1
 ``5!``, ``\\log_2 8``. docs/rewards.md gives the reasons.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
@@ -42,8 +42,9 @@ class Kind(StrEnum):
 class Value:
     """A final value. ``text`` is its spelling for math-verify; ``scalar`` is there for scalars only.
 
-    ``symbols`` are the letters in it, the constants π, e and i among them; ``sizes`` is the number of
-    elements (of rows, for a matrix).
+    ``symbols`` are the letters in it, the constants π, e and i among them; ``size`` is the number of
+    elements (of rows, for a matrix), ``elements`` what it consists of, a matrix row by row; none for a
+    pair written with \\pm.
     """
 
     kind: Kind
@@ -51,6 +52,7 @@ class Value:
     symbols: frozenset[str]
     size: int = 1
     scalar: Scalar | None = None
+    elements: tuple["Value", ...] = ()
 
     @property
     def number(self) -> sympy.Rational | None:
@@ -110,12 +112,12 @@ def _read(found: list[Token], depth: int) -> Value:
         elements = _split(inside, {","})
         if opening in ("{", "\\{") and (len(elements) > 1 or opening == "\\{"):
             inner = _collection(Kind.set, inside, elements, depth)
-            return Value(Kind.set, f"\\{{{inner.text}\\}}", inner.symbols, inner.size)
+            return replace(inner, text=f"\\{{{inner.text}\\}}")
         if len(elements) > 1:
             mixed = opening == "[" or closing == "]"
             kind = Kind.interval if mixed and len(elements) == 2 else Kind.tuple
             inner = _collection(kind, inside, elements, depth)
-            return Value(kind, f"{opening}{inner.text}{closing}", inner.symbols, inner.size)
+            return replace(inner, text=f"{opening}{inner.text}{closing}")
     if any(text == "\\pm" for _, text in found):
         # both readings must be final values; the pair is a list of two
         plus = [("char", "+") if text == "\\pm" else (kind, text) for kind, text in found]
@@ -132,7 +134,7 @@ def _collection(kind: Kind, found: list[Token], parts: list[list[Token]], depth:
         raise NotAValueError
     size = sum(element.size if element.kind is Kind.list else 1 for element in elements)
     symbols = frozenset().union(*(element.symbols for element in elements))
-    return Value(kind, _join(found), symbols, size)
+    return Value(kind, _join(found), symbols, size, elements=tuple(elements))
 
 
 def _matrix(found: list[Token], depth: int) -> Value:
@@ -143,14 +145,11 @@ def _matrix(found: list[Token], depth: int) -> Value:
     while body and body[-1][1] == "\\\\":
         body = body[:-1]
     rows = _split(body, {"\\\\"})
-    symbols: frozenset[str] = frozenset()
-    for row in rows:
-        for entry in _split(row, {"&"}):
-            element = _read(entry, depth - 1)
-            if element.kind is not Kind.scalar:
-                raise NotAValueError
-            symbols |= element.symbols
-    return Value(Kind.matrix, _join(found), symbols, len(rows))
+    entries = tuple(_read(entry, depth - 1) for row in rows for entry in _split(row, {"&"}))
+    if any(entry.kind is not Kind.scalar for entry in entries):
+        raise NotAValueError
+    symbols = frozenset().union(*(entry.symbols for entry in entries))
+    return Value(Kind.matrix, _join(found), symbols, len(rows), elements=entries)
 
 
 def _split(found: list[Token], separators: set[str]) -> list[list[Token]]:

@@ -59,9 +59,10 @@ def run_sweep(
     every = runs_of(sweep, folder, file.parent, tuple(overrides))
     runs = [run for run in every if only is None or fnmatch.fnmatch(run.name, only)]
     if not runs:
-        raise UserError(
-            f"--only {only} leaves no run; they are called {', '.join(run.name for run in every)}"
-        )
+        names = [run.name for run in every]
+        if len(names) > 5:
+            names[4:] = [f"{len(names) - 4} more (--dry-run lists them)"]
+        raise UserError(f"--only {only} leaves no run; they are called {', '.join(names)}")
     console = Console(highlight=False)
     note = budget_note(every, must_be_equal=sweep.equal_budget)
     jobs = jobs_of(sweep, runs, every)

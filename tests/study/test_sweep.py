@@ -101,6 +101,9 @@ def test_a_dry_run_writes_nothing(folder, capsys):
 def test_refusals(folder, monkeypatch):
     with pytest.raises(UserError, match="--only x leaves no run; they are called plain-seed0, best-seed0"):
         run_sweep(Path("s.yaml"), only="x")
+    (folder / "many.yaml").write_text(SWEEP + "seeds: [0, 1, 2]\n")
+    with pytest.raises(UserError, match=r"plain-seed0, .*, plain-seed1, 5 more \(--dry-run lists"):
+        run_sweep(Path("many.yaml"), only="x")
     with pytest.raises(UserError, match="--jobs 0 must be at least 1"):
         run_sweep(Path("s.yaml"), at_a_time=0)
     monkeypatch.setenv("RANK", "0")

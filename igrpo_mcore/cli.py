@@ -140,15 +140,14 @@ def import_gguf(
 def rescore(
     runs: Annotated[list[Path], typer.Argument(help="Folders runs/NAME that keep samples.")],
     accuracy_from: Annotated[
-        AccuracyFrom, typer.Option(help="Where the completions state their answers.")
-    ] = AccuracyFrom.answer_tag,
+        AccuracyFrom | None, typer.Option(help="Where answers are looked for; none takes the run's own.")
+    ] = None,
 ) -> None:
     """Score the kept samples of finished runs by today's accuracy reward, beside what they got then."""
     from igrpo_mcore.rescore import rescored, summary
-    from igrpo_mcore.rewards.options import RewardOptions
 
     for run in runs:
-        typer.echo(summary(run, rescored(run, RewardOptions(accuracy_from))))
+        typer.echo(summary(run, rescored(run, accuracy_from)))
 
 
 @app.command()

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from igrpo_mcore.config.reward_choices import THINK_OPEN, AccuracyFrom
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.export import config_of_run
 from igrpo_mcore.report.records import SAMPLES_FILE, read_records
 from igrpo_mcore.rewards.accuracy import accuracy_reward
 from igrpo_mcore.rewards.options import RewardOptions
@@ -26,18 +28,25 @@ class Rescored:
     now: float
 
 
-def rescored(run: Path, options: RewardOptions) -> list[Rescored]:
+def rescored(run: Path, accuracy_from: AccuracyFrom | None = None) -> list[Rescored]:
     """Every kept completion of a run, of all stages, in order.
 
+    Args:
+        accuracy_from: where the completions state their answers; none takes the run's own option.
+
     Raises:
-        UserError: ``run`` keeps no samples with an accuracy.
+        UserError: ``run`` keeps no samples with an accuracy, or is no run's folder.
     """
-    found = [
-        Rescored(step, problem.problem, problem.answer, sample["text"], sample["parts"]["accuracy"], now)
-        for step, problem, sample in _samples(run)
-        if "accuracy" in sample["parts"]
-        for now in [accuracy_reward(problem, Completion((), (), sample["text"], False), options=options)]
-    ]
+    place = AccuracyFrom(accuracy_from or config_of_run(run).reward.accuracy_from)
+    found = []
+    for step, problem, prompt, sample in _samples(run):
+        if "accuracy" not in sample["parts"]:
+            continue
+        options = RewardOptions(place, opens_thinking=prompt.rstrip().endswith(THINK_OPEN))
+        completion = Completion((), (), sample["text"], sample["truncated"])
+        now = accuracy_reward(problem, completion, options=options)
+        before = sample["parts"]["accuracy"]
+        found.append(Rescored(step, problem.problem, problem.answer, sample["text"], before, now))
     if not found:
         raise UserError(
             f"{run / SAMPLES_FILE} holds no completion with an accuracy; set run.samples_per_step"
@@ -65,8 +74,10 @@ def summary(run: Path, found: list[Rescored]) -> str:
     return "\n".join(lines)
 
 
-def _samples(run: Path) -> Iterator[tuple[int, Problem, dict[str, Any]]]:
+def _samples(run: Path) -> Iterator[tuple[int, Problem, str, dict[str, Any]]]:
+    """Step, problem, prompt and completion."""
     for record in read_records(run / SAMPLES_FILE):
         problem = Problem(str(record["id"]), record["problem"], record["answer"])
         for stage in record["stages"]:
-            yield from ((int(record["step"]), problem, sample) for sample in stage["completions"])
+            for sample in stage["completions"]:
+                yield int(record["step"]), problem, stage["prompt"], sample

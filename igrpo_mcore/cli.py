@@ -205,19 +205,18 @@ def _in_ranks(
     run: Callable[["Config"], None],
 ) -> None:
     from igrpo_mcore.config.load import load_config
-    from igrpo_mcore.export import config_of_run
     from igrpo_mcore.launch import CHECKED, in_job, start_local_ranks
-    from igrpo_mcore.run.folder import free_name, run_dir
+    from igrpo_mcore.run.folder import config_of_run, free_name, run_dir
     from igrpo_mcore.run.folder_lock import check_not_held
-
-    with loading():
-        from igrpo_mcore.preflight import local_ranks, preflight, steps_done
 
     if command != "train" and source.is_dir():
         options = config_of_run(source, overrides)
     else:
         options = load_config(source, overrides)
         options.run.name = options.run.name or free_name(options.run, source.stem)
+    with loading():  # after the options, whose mistakes need not wait for it
+        from igrpo_mcore.preflight import local_ranks, preflight, steps_done
+
     requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
     if command == "train" and requeued and steps_done(options) >= options.train.steps:
         # Slurm may requeue a job whose last node failed after the last step: nothing is left to do
@@ -328,9 +327,10 @@ def export(
     step: Step = None,
 ) -> None:
     """Write a run's checkpoint as a Hugging Face folder that transformers and vLLM load; needs no GPU."""
-    from igrpo_mcore.export import config_of_run, export_checkpoint, find_checkpoint, use_no_gpu
+    from igrpo_mcore.export import export_checkpoint, find_checkpoint, use_no_gpu
     from igrpo_mcore.launch import in_job, start_local_ranks
     from igrpo_mcore.preflight import local_ranks
+    from igrpo_mcore.run.folder import config_of_run
 
     use_no_gpu()
     checkpoint = find_checkpoint(source, chosen_step(step))

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igrpo_mcore.config.load import load_config
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families import architecture_of
@@ -47,19 +46,6 @@ def find_checkpoint(source: Path, step: int | str | None) -> Path:
             which = "no checkpoint that was evaluated while training, which eval.every=N does"
         raise UserError(f"{source} holds {which} (it has {held})")
     return found
-
-
-def config_of_run(run: Path, overrides: list[str] | None = None) -> Config:
-    """The configuration of the run whose folder is ``run``, wherever that lies now, with ``overrides``.
-
-    Raises:
-        UserError: ``run`` is no run's folder.
-    """
-    if not (run / CONFIG_FILE).is_file():
-        raise UserError(f"{run} is no run's folder: it has no {CONFIG_FILE}")
-    config = load_config(run / CONFIG_FILE, overrides)
-    config.run.dir, config.run.name = str(run.resolve().parent), run.resolve().name
-    return config
 
 
 def export_checkpoint(config: Config, checkpoint: Path, out: Path, dtype: "torch.dtype") -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from igrpo_mcore.config.reward_choices import THINK_OPEN, AccuracyFrom
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.export import config_of_run
 from igrpo_mcore.report.records import SAMPLES_FILE, read_records
 from igrpo_mcore.rewards.accuracy import accuracy_reward
 from igrpo_mcore.rewards.options import RewardOptions
+from igrpo_mcore.run.folder import config_of_run
 from igrpo_mcore.types import Completion, Problem
 
 SHOWN = 5

@@ -10,8 +10,8 @@ from igrpo_mcore import device
 from igrpo_mcore.config.load import load_config, resolve
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError, one_line
-from igrpo_mcore.export import config_of_run, find_checkpoint
-from igrpo_mcore.run.folder import CONFIG_FILE
+from igrpo_mcore.export import find_checkpoint
+from igrpo_mcore.run.folder import CONFIG_FILE, config_of_run
 
 START = "-start"
 """Ends the name of the folder that an evaluation without a run writes to."""

@@ -6,7 +6,8 @@ import pytest
 
 from igrpo_mcore.config.load import load_config, to_yaml
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.export import config_of_run, find_checkpoint
+from igrpo_mcore.export import find_checkpoint
+from igrpo_mcore.run.folder import config_of_run
 from tests.support.ranks import ROOT
 
 

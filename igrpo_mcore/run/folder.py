@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import igrpo_mcore
-from igrpo_mcore.config.load import to_yaml
+from igrpo_mcore.config.load import load_config, to_yaml
 from igrpo_mcore.config.schema import Config, Resume, RunConfig
 from igrpo_mcore.errors import UserError, cannot_write
 from igrpo_mcore.run.heartbeat import WATCH_FOLDER
@@ -55,6 +55,19 @@ def checkpoints_dir(config: RunConfig) -> Path:
 def journal_dir(config: RunConfig) -> Path:
     """Where the run keeps what it sampled, see ``igrpo_mcore.run.journal``."""
     return run_dir(config) / "journal"
+
+
+def config_of_run(run: Path, overrides: list[str] | None = None) -> Config:
+    """The configuration of the run whose folder is ``run``, wherever that lies now, with ``overrides``.
+
+    Raises:
+        UserError: ``run`` is no run's folder.
+    """
+    if not (run / CONFIG_FILE).is_file():
+        raise UserError(f"{run} is no run's folder: it has no {CONFIG_FILE}")
+    config = load_config(run / CONFIG_FILE, overrides)
+    config.run.dir, config.run.name = str(run.resolve().parent), run.resolve().name
+    return config
 
 
 def _in_use(folder: Path) -> bool:

@@ -45,7 +45,9 @@ def ask_for_stack(process: psutil.Process, path: Path) -> bool:
     """Have another process of this node write its stack to ``path``, its own ``StackFile``; whether it did.
 
     The signal is there before the process goes on, so one that was stopped (SIGSTOP) writes where it
-    stood. One that is stuck in the kernel cannot: what the kernel says of it is written instead.
+    stood. One that is stuck in the kernel cannot: what the kernel says of it is written instead. faulthandler
+    walks the frames as they are: a process stopped while it entered a Python function may end in the dump,
+    and the stack then breaks off with ``File ???``. One that waits or computes in C has no such frame.
     """
     try:
         status = process.status()

@@ -141,7 +141,8 @@ def test_a_stopped_rank_ends_the_job_with_every_ranks_stack(recipe: Path) -> Non
 def stop_a_rank(
     recipe: Path, running: tuple[subprocess.Popen, Path], stopped: int
 ) -> tuple[int, list[psutil.Process]]:
-    """After the job's first step; the rank's process id, and all processes of the job."""
+    """After the job's first step, while the rank waits for something: stopped in the middle of a Python call,
+    its stack may end there (``stacks.ask_for_stack``). Its process id, and all processes of the job."""
     (job, log), metrics = running, recipe.parent / f"runs/hangs-{stopped}/metrics.jsonl"
     deadline = time.monotonic() + 400
     while not metrics.exists() or not metrics.read_text():
@@ -150,5 +151,8 @@ def stop_a_rank(
         time.sleep(0.2)
     ranks = {rank.environ().get("RANK"): rank for rank in psutil.Process(job.pid).children()}
     processes = psutil.Process(job.pid).children(recursive=True)
-    ranks[str(stopped)].suspend()
-    return ranks[str(stopped)].pid, processes
+    rank = ranks[str(stopped)]
+    while rank.status() != psutil.STATUS_SLEEPING:
+        assert time.monotonic() < deadline, log.read_text()[-4000:]
+    rank.suspend()
+    return rank.pid, processes

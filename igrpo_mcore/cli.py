@@ -1,11 +1,5 @@
 """The command line; ``igrpo --help`` lists its commands."""
 
-import os
-import sys
-import time
-import traceback
-from collections.abc import Callable
-from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from igrpo_mcore.config.reward_choices import AccuracyFrom
+from igrpo_mcore.ending import ended
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.in_ranks import in_ranks, train_rank
 from igrpo_mcore.loading import loading
 from igrpo_mcore.quiet import quiet_libraries
-from igrpo_mcore.run.stop_signal import REQUEUE_STATUS, Stopped, wait_for_all_ranks
 
 if TYPE_CHECKING:
     from igrpo_mcore.config.schema import Config
@@ -66,7 +61,7 @@ def train(
         raise UserError(
             "--gpu, --nodes and --gpus-per-node belong to --dry-run; sbatch or torchrun set a run's"
         )
-    _in_ranks("train", recipe, overrides, _train)
+    in_ranks("train", recipe, overrides, train_rank)
 
 
 @app.command()
@@ -81,20 +76,7 @@ def verify(
 
         verify_run(config, of_run=source.is_dir())
 
-    _in_ranks("verify", source, overrides, run)
-
-
-def _train(config: "Config") -> None:
-    from igrpo_mcore.run.folder import run_dir
-    from igrpo_mcore.run.folder_lock import FolderLock
-    from igrpo_mcore.run.watchdog import Watchdog
-    from igrpo_mcore.trainer import Trainer
-
-    folder, rank = run_dir(config.run), int(os.environ["RANK"])
-    limit = None if config.run.hang_minutes is None else 60 * config.run.hang_minutes
-    alone = FolderLock(folder) if rank == 0 else nullcontext()
-    with alone, Watchdog(folder, rank, int(os.environ["WORLD_SIZE"]), limit):
-        Trainer(config).run()
+    in_ranks("verify", source, overrides, run)
 
 
 @app.command("eval")
@@ -196,47 +178,6 @@ def chosen_step(step: str | None) -> int | str | None:
     if not step.isdecimal():
         raise UserError(f"--step {step} is neither a number nor {BEST}")
     return int(step)
-
-
-def _in_ranks(
-    command: str,
-    source: Path,
-    overrides: list[str] | None,
-    run: Callable[["Config"], None],
-) -> None:
-    from igrpo_mcore.config.load import load_config
-    from igrpo_mcore.launch import CHECKED, in_job, start_local_ranks
-    from igrpo_mcore.run.folder import config_of_run, free_name, run_dir
-    from igrpo_mcore.run.folder_lock import check_not_held
-
-    if command != "train" and source.is_dir():
-        options = config_of_run(source, overrides)
-    else:
-        options = load_config(source, overrides)
-        options.run.name = options.run.name or free_name(options.run, source.stem)
-    with loading():  # after the options, whose mistakes need not wait for it
-        from igrpo_mcore.preflight import local_ranks, preflight, steps_done
-
-    requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-    if command == "train" and requeued and steps_done(options) >= options.train.steps:
-        # Slurm may requeue a job whose last node failed after the last step: nothing is left to do
-        if os.environ.get("RANK", "0") == "0":
-            typer.echo(f"run {options.run.name} is complete: {options.train.steps} steps")
-        return
-    if in_job():
-        if os.environ["RANK"] == "0" and os.environ.get(CHECKED) != "1":
-            preflight(options, int(os.environ["WORLD_SIZE"]), writes_run=command == "train")
-        with loading():
-            import igrpo_mcore.trainer  # noqa: F401
-        run(options)
-        return
-    ranks = local_ranks(options)
-    if command == "train":
-        check_not_held(run_dir(options.run))
-    preflight(options, ranks, writes_run=command == "train")
-    os.environ[CHECKED] = "1"
-    arguments = [command, str(source), *(overrides or []), f"run.name={options.run.name}"]
-    raise SystemExit(start_local_ranks(ranks, arguments))
 
 
 @app.command()
@@ -387,36 +328,10 @@ def bench_kernels(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Run the command; errors a user can mend become one sentence and exit status 2.
-
-    A rank that fails leaves at once, without waiting for engine threads or collectives of the
-    others, so that its launcher ends the job.
-    """
+    """Run the command; how it ends: ``igrpo_mcore.ending``."""
     from igrpo_mcore.launch import enter_rank
 
     quiet_libraries()
-    try:
+    with ended():
         enter_rank()
         app(standalone_mode=True)
-    except Stopped as stopped:
-        if os.environ.get("RANK", "0") == "0":
-            said = f"stopped on request after step {stopped.step}; the same command goes on from there"
-            print(f"igrpo: {said}", file=sys.stderr, flush=True)
-        wait_for_all_ranks()
-        os._exit(REQUEUE_STATUS)
-    except UserError as error:
-        _leave(str(error), 2)
-    except Exception:
-        _leave(traceback.format_exc(), 1)
-
-
-def _leave(message: str, status: int) -> None:
-    rank = os.environ.get("RANK")
-    if rank not in (None, "0"):
-        # every rank usually ends for the same reason: let rank 0 say it, the launcher then ends the others
-        time.sleep(2)
-    if message:
-        prefix = "igrpo" if rank is None else f"igrpo [rank {rank}]"
-        print(f"{prefix}: {message}", file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    os._exit(status)

@@ -240,7 +240,7 @@ def said(monkeypatch, *arguments: str) -> tuple[str, int]:
         raise AssertionError("the ranks were started")
 
     monkeypatch.setattr("sys.argv", ["igrpo", *arguments])
-    monkeypatch.setattr(cli, "_leave", lambda message, status: ended.append((message, status)))
+    monkeypatch.setattr("igrpo_mcore.ending._leave", lambda message, status: ended.append((message, status)))
     monkeypatch.setattr("igrpo_mcore.launch.start_local_ranks", start)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     cli.main()

@@ -17,10 +17,11 @@ from igrpo_mcore.errors import UserError
 
 
 def on_the_hub(config: Config) -> list[str]:
-    """The names of a model and of data sets that are not on this machine's disk."""
+    """The names of a model and of data sets that are not on this machine's disk, each once."""
     from igrpo_mcore.data.problems import HUB_ID, sets_of
 
-    named = (config.model.path, *(of_set.path for of_set in sets_of(config.data)))
+    held_out = [config.eval.path] if config.eval.every and config.eval.path else []
+    named = dict.fromkeys([config.model.path, *(of_set.path for of_set in sets_of(config.data)), *held_out])
     return [name for name in named if HUB_ID.fullmatch(name) and not Path(name).exists()]
 
 
@@ -40,9 +41,11 @@ def fetch(config: Config) -> list[str]:
         load_tokenizer(config.model.path)
         resolve_checkpoint(config.model.path)
     if set(wanted) - {config.model.path}:
-        from igrpo_mcore.data.problems import load_sets
+        from igrpo_mcore.data.problems import held_out_problems, load_sets
 
         load_sets(config.data)
+        if config.eval.every:
+            held_out_problems(config)
     return wanted
 
 

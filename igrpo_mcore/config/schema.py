@@ -438,6 +438,8 @@ class EvalConfig:
     every: int = 0
     """Steps between evaluations on the held-out problems while training, and one after the last step; 0
     evaluates only by ``igrpo eval``."""
+    subset: str | None = None
+    """Configuration of a hub data set, such as gsm8k's main; none takes its default."""
     split: str = "test"
     """Split of a hub data set."""
     problems: int = 64

@@ -101,7 +101,7 @@ def held_out_problems(config: Config) -> list[Problem]:
     data, options = config.data, config.eval
     if options.path is not None:
         found = read_problems(
-            replace(data, path=options.path, split=options.split, subset=None, pass_rate_field=None)
+            replace(data, path=options.path, subset=options.subset, split=options.split, pass_rate_field=None)
         )
         return asked(found[: options.problems], options.template)
     if not data.path.startswith(GENERATED):
@@ -186,8 +186,9 @@ def _dataset_rows(config: DataConfig) -> Iterator[Row]:
         dataset = datasets.load_dataset(config.path, config.subset, split=config.split)
     except Exception as error:  # the hub client raises a dozen unrelated classes
         raise UserError(
-            f"The data set {config.path} (split {config.split}) cannot be loaded ({one_line(error)}): "
-            "correct data.path and data.split, log in to the hub, or give a local JSONL or Parquet file."
+            f"The data set {config.path} ({config.subset or 'default'}, split {config.split}) cannot be "
+            f"loaded ({one_line(error)}): correct path, subset and split (data.path, eval.path or "
+            "data.mixture), log in to the hub, or give a local JSONL or Parquet file."
         ) from error
     _require_columns(dataset.column_names, config.path, config)
     for number, columns in enumerate(dataset, start=1):

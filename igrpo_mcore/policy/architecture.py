@@ -30,10 +30,12 @@ def load_hf_config(path: str | Path):
         raise UserError(f"{path}: config.json cannot be used ({reason}); {mend}") from error
     except (OSError, ValueError) as error:
         where = "folder" if Path(path).exists() else "folder or hub id"
+        small = f"`igrpo tiny --family qwen3 --out {path}`"
+        mend = f"give a folder with config.json, or make a small one with {small}"
+        if where != "folder" and str(path)[:1].isalnum() and str(path).count("/") == 1:  # owner/name
+            mend = "correct the id, log in to the hub if it is gated, or give a folder with config.json"
         raise UserError(
-            f"model.path={path!r} is no readable Hugging Face {where} ({one_line(error)}); "
-            "give a folder with config.json, or make a small one with "
-            f"`igrpo tiny --family qwen3 --out {path}`"
+            f"model.path={path!r} is no readable Hugging Face {where} ({one_line(error)}); {mend}"
         ) from error
 
 

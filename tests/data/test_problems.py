@@ -105,5 +105,5 @@ def test_a_data_set_that_cannot_be_loaded(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     empty = tmp_path / "folder"
     empty.mkdir()
-    with pytest.raises(UserError, match=r"cannot be loaded .* data\.path"):
+    with pytest.raises(UserError, match=r"cannot be loaded .*data\.path"):
         load_problems(DataConfig(path=str(empty)))

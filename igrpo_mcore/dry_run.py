@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.config.schema import Config, DType
-from igrpo_mcore.data.problems import HUB_ID
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.fetch import not_here
 
 if TYPE_CHECKING:
     from igrpo_mcore.preflight import Check
@@ -89,12 +89,11 @@ def _line(check: "Check") -> str:
     try:
         return f"ok       {check.what}: {check.find()}"
     except (UserError, OSError) as error:
-        cause = error.__cause__ or error
-        remote = [path for path in check.reads if not Path(path).exists() and HUB_ID.fullmatch(path)]
-        if not (remote and isinstance(cause, OSError)):  # what is cached and wrong is wrong here too
+        remote = not_here(error, check.reads)
+        if not remote:  # what is cached and wrong is wrong here too
             raise
         reason = f"{' or '.join(remote)} is on the hub and not whole in this machine's cache"
-        return f"skipped  {check.what}: {reason} ({type(cause).__name__})"
+        return f"skipped  {check.what}: {reason} ({type(error.__cause__ or error).__name__})"
 
 
 def rendered(recipe: Path, overrides: list[str], wanted: dict[str, int], free_gib: int) -> str:

@@ -6,6 +6,7 @@ Ranks then read the cache with HF_HUB_OFFLINE=1: eight a node asking the hub at 
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,24 @@ from igrpo_mcore.errors import UserError
 
 def on_the_hub(config: Config) -> list[str]:
     """The names of a model and of data sets that are not on this machine's disk, each once."""
-    from igrpo_mcore.data.problems import HUB_ID, sets_of
+    from igrpo_mcore.data.problems import sets_of
 
     held_out = [config.eval.path] if config.eval.every and config.eval.path else []
     named = dict.fromkeys([config.model.path, *(of_set.path for of_set in sets_of(config.data)), *held_out])
-    return [name for name in named if HUB_ID.fullmatch(name) and not Path(name).exists()]
+    return [name for name in named if is_remote(name)]
+
+
+def is_remote(name: str) -> bool:
+    """Whether it can only be an id of the hub."""
+    from igrpo_mcore.data.problems import HUB_ID
+
+    return bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
+
+
+def not_here(error: BaseException, names: Iterable[str]) -> list[str]:
+    """The hub ids of ``names``, where ``error`` comes of reading them; none where what was read is wrong."""
+    unread = isinstance(error.__cause__ or error, OSError)
+    return [name for name in names if unread and is_remote(name)]
 
 
 def fetch(config: Config) -> list[str]:

@@ -1,11 +1,10 @@
 """What preflight asks before a run, every check of it: one fault does not hide the next."""
 
-from pathlib import Path
-
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.doctor.finding import Finding, fault, note
 from igrpo_mcore.errors import UserError
 from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.fetch import not_here
 
 
 def model_of(config: Config) -> tuple[Architecture | None, list[Finding]]:
@@ -50,14 +49,10 @@ def _refused(what: str, error: UserError, *reads: str) -> Finding:
     """The sentence of a refusal, cause and mend apart where it has both."""
     from huggingface_hub import constants
 
-    from igrpo_mcore.data.problems import HUB_ID
-
-    remote = [name for name in reads if HUB_ID.fullmatch(name) and not Path(name).exists()]
-    if remote and not constants.HF_HUB_OFFLINE:
-        return fault(what, str(error), "log in to the hub, or give a local folder")
-    if remote:
+    remote = not_here(error, reads)
+    if remote and constants.HF_HUB_OFFLINE:
         return fault(
-            what, f"{' and '.join(remote)} not in the hub's cache", "unset HF_HUB_OFFLINE to fetch it"
+            what, f"{' or '.join(remote)} not in the hub's cache", "unset HF_HUB_OFFLINE to fetch it"
         )
     text = str(error)
     at = max(text.rfind(mark) for mark in ("; ", ": "))

@@ -117,6 +117,14 @@ def test_fetched_once_and_read_without_the_hub(hub):
     assert dry.returncode == 0, dry.stdout + dry.stderr
     assert "evaluation: 1 held-out problems, every 1 steps" in dry.stdout
     assert "skipped" not in dry.stdout
+    options = ("rollout.max_prompt_tokens=2", "data.path=owner/elsewhere")
+    doctor = command(folder, "igrpo_mcore", "doctor", recipe, options[0], HF_HUB_OFFLINE="1")
+    assert doctor.returncode == 1, doctor.stdout + doctor.stderr
+    assert "over rollout.max_prompt_tokens=2" in " ".join(doctor.stdout.split())
+    assert "not in the hub's cache" not in doctor.stdout  # it is there, and wrong
+    doctor = command(folder, "igrpo_mcore", "doctor", recipe, options[1], HF_HUB_OFFLINE="1")
+    said = " ".join(doctor.stdout.split())
+    assert "fault data: owner/elsewhere or owner/sums not in the hub's cache; unset HF_HUB_OFFLINE" in said
     assert server.asked == []
 
 

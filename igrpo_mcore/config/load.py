@@ -4,6 +4,7 @@ import difflib
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +13,7 @@ from yaml import YAMLError
 
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.config.validate import validate
+from igrpo_mcore.config.yaml_file import check_size, load_yaml
 from igrpo_mcore.errors import UserError, one_line
 
 BASE_KEY = "base"
@@ -58,8 +60,20 @@ def resolve(layers: list[tuple[str, DictConfig]], overrides: list[str] | None, r
         config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise UserError(f"{recipe}: {error.full_key}: {one_line(error)}; write the value out") from error
+    _check_elements(config, recipe)
     validate(config)
     return config
+
+
+def _check_elements(config: Config, recipe: str) -> None:
+    """Types inside lists and tables, which OmegaConf looks at when it makes them and not when it merges."""
+    for section in fields(config):
+        try:
+            OmegaConf.structured(getattr(config, section.name))
+        except OmegaConfBaseException as error:
+            raise UserError(
+                f"{section.name}.{error.full_key}: {one_line(error)}; `igrpo config {recipe}` shows the types"
+            ) from error
 
 
 def to_yaml(config: Config) -> str:
@@ -73,7 +87,7 @@ def _read_recipe(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[str, Di
         hint = f"did you mean {path.parent / near[0]}?" if near else "give the path of a YAML file"
         raise UserError(f"there is no recipe {path}; {hint}")
     try:
-        layer = OmegaConf.load(path)
+        layer = load_yaml(path)
     except Exception as error:
         raise UserError(f"{path} is not valid YAML ({one_line(error)}); mend it") from error
     if not isinstance(layer, DictConfig):
@@ -95,15 +109,18 @@ def is_recipe(text: str) -> bool:
 
 
 def _parse_override(text: str) -> tuple[str, DictConfig]:
-    key, separator, _ = text.partition("=")
+    key, separator, value = text.partition("=")
     if not separator or not key:
         raise UserError(f"override {text!r} is not of the form key=value, for example train.steps=10")
     try:
+        if "&" in value:
+            check_size(value)
         return f"override {text}", OmegaConf.from_dotlist([text])
     except (OmegaConfBaseException, YAMLError) as error:
-        value = f"{key}='{text.partition('=')[2]}'"
+        quoted = f"{key}='{shorten(value, 100)}'"
         raise UserError(
-            f'override {text!r} is not valid YAML ({one_line(error)}); quote the value: "{value}"'
+            f"override {shorten(text, 100)!r} is not valid YAML ({one_line(error)}); quote the value: "
+            f'"{quoted}"'
         ) from error
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from igrpo_mcore.config.yaml_file import load_yaml
 from igrpo_mcore.errors import UserError, one_line
 
 OWNED = ("run.name", "run.dir", "train.seed", "checkpoint.resume")
@@ -51,7 +52,7 @@ def read_sweep(path: Path) -> SweepFile:
     if not path.is_file():
         raise UserError(f"there is no sweep file {path}; give a YAML file such as recipes/studies/tiny.yaml")
     try:
-        written = OmegaConf.load(path)
+        written = load_yaml(path)
     except Exception as error:
         duplicate = str(error).partition("found duplicate key ")[2].partition("\n")[0]
         if duplicate:

@@ -40,7 +40,9 @@ def test_torch_loads_weights_only_and_yaml_is_omegaconfs():
         for name, call in calls(path):
             keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
             assert name != "torch.load" or keywords.get("weights_only") == "True", path
-            assert not name.startswith("yaml."), path
+            # compose makes nodes and no objects
+            composes = name == "yaml.compose" and keywords.get("Loader") == "yaml.SafeLoader"
+            assert composes or name == "yaml.YAMLError" or not name.startswith("yaml."), path
             assert name not in ("eval", "exec", "os.system", "os.popen"), path
             assert keywords.get("shell", "False") == "False", path
             assert keywords.get("trust_remote_code", "False") == "False", path

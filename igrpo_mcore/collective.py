@@ -1,5 +1,7 @@
 """Small agreements between all ranks."""
 
+import contextlib
+
 import torch.distributed as dist
 
 from igrpo_mcore.errors import UserError
@@ -19,3 +21,10 @@ def raise_everywhere(problem: str | None) -> None:
     first = next((p for p in gather_objects(problem) if p), None)
     if first:
         raise UserError(first)
+
+
+def wait_for_all_ranks() -> None:
+    """Return when every rank has come this far; at once where a rank is gone. Collective."""
+    if dist.is_initialized():
+        with contextlib.suppress(RuntimeError):  # the rank that is gone has said why
+            dist.barrier()

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 
 from igrpo_mcore.errors import UserError
-from igrpo_mcore.run.stop_signal import REQUEUE_STATUS, Stopped, wait_for_all_ranks
+from igrpo_mcore.run.stop_signal import REQUEUE_STATUS, Stopped
 
 
 @contextlib.contextmanager
@@ -22,8 +22,13 @@ def ended() -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
+        from igrpo_mcore.collective import wait_for_all_ranks  # torch, which other commands do without
+
         if os.environ.get("RANK", "0") == "0":
             _say(f"igrpo: stopped on request after step {stopped.step}; the same command goes on from there")
+        sys.stdout.flush()
+        # a launcher ends the others when the first rank leaves, and rank 0 writes the page and its last
+        # records long after they are done
         wait_for_all_ranks()
         os._exit(REQUEUE_STATUS)
     except UserError as error:

@@ -15,6 +15,7 @@ import typer
 from igrpo_mcore.config.load import load_config
 from igrpo_mcore.config.schema import Config
 from igrpo_mcore.errors import UserError
+from igrpo_mcore.hub import is_remote
 
 
 def on_the_hub(config: Config) -> list[str]:
@@ -24,13 +25,6 @@ def on_the_hub(config: Config) -> list[str]:
     held_out = [config.eval.path] if config.eval.every and config.eval.path else []
     named = dict.fromkeys([config.model.path, *(of_set.path for of_set in sets_of(config.data)), *held_out])
     return [name for name in named if is_remote(name)]
-
-
-def is_remote(name: str) -> bool:
-    """Whether it can only be an id of the hub."""
-    from igrpo_mcore.data.problems import HUB_ID
-
-    return bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
 
 
 def not_here(error: BaseException, names: Iterable[str]) -> list[str]:

@@ -113,8 +113,7 @@ def _parse_override(text: str) -> tuple[str, DictConfig]:
     if not separator or not key:
         raise UserError(f"override {text!r} is not of the form key=value, for example train.steps=10")
     try:
-        if "&" in value:
-            check_size(value)
+        check_size(value)
         return f"override {text}", OmegaConf.from_dotlist([text])
     except (OmegaConfBaseException, YAMLError) as error:
         quoted = f"{key}='{shorten(value, 100)}'"

@@ -1,5 +1,6 @@
 """YAML as people write it: refused where its aliases stand for more than any recipe holds."""
 
+import io
 from pathlib import Path
 
 import yaml
@@ -15,12 +16,15 @@ def load_yaml(path: Path) -> DictConfig | ListConfig:
     Raises:
         YAMLError: as ``check_size``; and what else OmegaConf and PyYAML raise, a dozen unrelated classes.
     """
-    check_size(path.read_bytes())
-    return OmegaConf.load(path)
+    text = path.read_text(encoding="utf-8")
+    check_size(text)
+    return OmegaConf.load(io.StringIO(text))
 
 
-def check_size(text: str | bytes) -> None:
-    """Raises ``YAMLError`` for text that is no YAML, or whose aliases stand for over ``LARGEST`` values."""
+def check_size(text: str) -> None:
+    """Raises ``YAMLError`` for YAML whose aliases stand for over ``LARGEST`` values."""
+    if "&" not in text:  # no anchors, no aliases
+        return
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is not None and _values(root, {}) > LARGEST:
         raise yaml.YAMLError(f"its aliases stand for more than {LARGEST:,} values")

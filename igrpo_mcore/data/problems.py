@@ -1,7 +1,6 @@
 """Read a problem set: JSONL, Parquet, or anything ``datasets.load_dataset`` opens."""
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from igrpo_mcore.config.schema import Config, DataConfig
 from igrpo_mcore.data.filters import filtered
 from igrpo_mcore.errors import UserError, one_line
+from igrpo_mcore.hub import HUB_ID
 from igrpo_mcore.types import Problem
 
 ID_COLUMN = "id"
@@ -17,7 +17,6 @@ JSONL_SUFFIXES = (".jsonl", ".json", ".ndjson")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 GENERATED = "reasoning_gym:"
 """Begins a ``data.path`` that names reasoning-gym tasks."""
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 Row = tuple[int, str, dict[str, Any]]
 """Number (from 1), where it stands ("set.jsonl, line 3"), and the columns of one row."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from igrpo_mcore.config.schema import LoRAConfig, ParallelConfig
 from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.families.architecture import Architecture
+from igrpo_mcore.hub import is_remote
 from igrpo_mcore.weights.rules import VLLM_VOCABULARY_MULTIPLE
 
 
@@ -32,7 +33,7 @@ def load_hf_config(path: str | Path):
         where = "folder" if Path(path).exists() else "folder or hub id"
         small = f"`igrpo tiny --family qwen3 --out {path}`"
         mend = f"give a folder with config.json, or make a small one with {small}"
-        if where != "folder" and str(path)[:1].isalnum() and str(path).count("/") == 1:  # owner/name
+        if is_remote(str(path)) and "/" in str(path):
             mend = "correct the id, log in to the hub if it is gated, or give a folder with config.json"
         raise UserError(
             f"model.path={path!r} is no readable Hugging Face {where} ({one_line(error)}); {mend}"

@@ -1,9 +1,7 @@
 """A job that is asked to stop finishes its step, writes a checkpoint and asks to be queued again."""
 
-import contextlib
 import os
 import signal
-import sys
 
 REQUEUE_STATUS = 75
 """Exit status of a rank that stopped on request with a checkpoint (EX_TEMPFAIL)."""
@@ -43,17 +41,3 @@ class StopSignal:
         received = torch.tensor(int(self._received))
         dist.all_reduce(received, op=dist.ReduceOp.MAX)
         return bool(received)
-
-
-def wait_for_all_ranks() -> None:
-    """Return when every rank has come this far; at once where a rank is gone. Collective.
-
-    A launcher ends the other ranks when the first one leaves with a status that is not 0, and rank 0 writes
-    the run's page and its last records long after the others have nothing more to do.
-    """
-    import torch.distributed as dist
-
-    sys.stdout.flush()
-    if dist.is_initialized():
-        with contextlib.suppress(RuntimeError):  # the rank that is gone has said why
-            dist.barrier()

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from igrpo_mcore.config.load import TABLES
 from igrpo_mcore.config.schema import Config
+from igrpo_mcore.config.yaml_file import load_yaml
 from igrpo_mcore.errors import UserError, one_line
 from igrpo_mcore.run.folder import CONFIG_FILE
 
@@ -31,7 +32,7 @@ def read_options(run_dir: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{run_dir} is no run's folder: it has no {CONFIG_FILE}")
     try:
-        written = _flat(OmegaConf.to_container(OmegaConf.load(path)))
+        written = _flat(OmegaConf.to_container(load_yaml(path)))
     except Exception as error:
         raise UserError(
             f"{path} cannot be read ({one_line(error)}); restore it or leave the run out"

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from igrpo_mcore.run.heartbeat import Heartbeat, Heartbeats
+from igrpo_mcore.run.kill_points import VARIABLE, KillPoint
 from igrpo_mcore.run.progress import START_UP, Place
 from igrpo_mcore.run.stacks import ask_for_stack
 from igrpo_mcore.run.watchdog import finding
@@ -20,10 +21,17 @@ from tests.support.ranks import ROOT
 from tests.support.small_recipe import small_recipe
 
 SLEEPER = """
-import faulthandler, sys, time
+import sys, threading, time
 from pathlib import Path
 from igrpo_mcore.run.stacks import StackFile
 StackFile(Path(sys.argv[1]))
+def wakes_often():
+    while True:
+        time.sleep(0.001)
+def reads_for_ever():
+    sys.stdin.read()
+for target in (wakes_often, reads_for_ever):
+    threading.Thread(target=target, daemon=True).start()
 def where_it_stands():
     print("ready", flush=True)
     time.sleep(600)
@@ -80,15 +88,22 @@ def test_heartbeats_are_read_by_others_and_leave_nothing(tmp_path: Path) -> None
 
 
 def test_a_stopped_process_writes_where_it_stood(tmp_path: Path) -> None:
+    """The main thread's stack first, then the others'; many times, since threads that ran while one wrote all
+    stacks ended the process once in a hundred times."""
     path = tmp_path / "rank_1.txt"
     command = [sys.executable, "-c", SLEEPER, str(path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
-            os.kill(process.pid, signal.SIGSTOP)
-            assert ask_for_stack(psutil.Process(process.pid), path)
-            assert "where_it_stands" in path.read_text()
+            for _ in range(10):
+                before = path.stat().st_size
+                os.kill(process.pid, signal.SIGSTOP)
+                assert ask_for_stack(psutil.Process(process.pid), path)
+                main, *others = path.read_text()[before:].split("Stack (most recent call first):")[1:]
+                assert "where_it_stands" in main
+                assert sum("reads_for_ever" in other for other in others) == 1
+            assert process.poll() is None
         finally:
             process.kill()
 
@@ -105,13 +120,20 @@ def recipe(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running(recipe: Path, name: str) -> Iterator[tuple[subprocess.Popen, Path]]:
-    """A job of its own; yields its process and its log."""
+def running(recipe: Path, name: str, stopped: int) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """A job of its own, in which a rank stops itself in step 2: there its stack is whole, which it may not be
+    in the middle of a Python call (``stacks.ask_for_stack``). Yields its process and its log."""
     log = recipe.parent / f"{name}.log"
     command = [sys.executable, "-m", "igrpo_mcore", "train", str(recipe), f"run.name={name}"]
+    environment = os.environ | {VARIABLE: str(KillPoint("update", 2, str(stopped), "STOP"))}
     with log.open("w") as output:
         job = subprocess.Popen(
-            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         yield job, log
@@ -123,8 +145,8 @@ def running(recipe: Path, name: str) -> Iterator[tuple[subprocess.Popen, Path]]:
 @pytest.mark.slow
 def test_a_stopped_rank_ends_the_job_with_every_ranks_stack(recipe: Path) -> None:
     """Two jobs side by side, since most of it is waiting: of one rank 0 is stopped, of the other rank 1."""
-    with running(recipe, "hangs-0") as first, running(recipe, "hangs-1") as second:
-        left = [stop_a_rank(recipe, job, stopped) for stopped, job in enumerate((first, second))]
+    with running(recipe, "hangs-0", 0) as first, running(recipe, "hangs-1", 1) as second:
+        left = [wait_for_stop(job, log, stopped) for stopped, (job, log) in enumerate((first, second))]
         for stopped, (job, log) in enumerate((first, second)):
             assert job.wait(120) == 70, log.read_text()[-4000:]  # torch.distributed alone takes 30 minutes
             said, folder = log.read_text(), recipe.parent / f"runs/hangs-{stopped}"
@@ -138,21 +160,15 @@ def test_a_stopped_rank_ends_the_job_with_every_ranks_stack(recipe: Path) -> Non
             assert alive == []
 
 
-def stop_a_rank(
-    recipe: Path, running: tuple[subprocess.Popen, Path], stopped: int
-) -> tuple[int, list[psutil.Process]]:
-    """After the job's first step, while the rank waits for something: stopped in the middle of a Python call,
-    its stack may end there (``stacks.ask_for_stack``). Its process id, and all processes of the job."""
-    (job, log), metrics = running, recipe.parent / f"runs/hangs-{stopped}/metrics.jsonl"
+def wait_for_stop(job: subprocess.Popen, log: Path, stopped: int) -> tuple[int, list[psutil.Process]]:
+    """Until the rank has stopped; its process id, and all processes of the job."""
     deadline = time.monotonic() + 400
-    while not metrics.exists() or not metrics.read_text():
+    while True:
         assert job.poll() is None, log.read_text()[-4000:]
         assert time.monotonic() < deadline, log.read_text()[-4000:]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for rank in psutil.Process(job.pid).children():
+                if rank.status() == psutil.STATUS_STOPPED:
+                    assert rank.environ()["RANK"] == str(stopped)
+                    return rank.pid, psutil.Process(job.pid).children(recursive=True)
         time.sleep(0.2)
-    ranks = {rank.environ().get("RANK"): rank for rank in psutil.Process(job.pid).children()}
-    processes = psutil.Process(job.pid).children(recursive=True)
-    rank = ranks[str(stopped)]
-    while rank.status() != psutil.STATUS_SLEEPING:
-        assert time.monotonic() < deadline, log.read_text()[-4000:]
-    rank.suspend()
-    return rank.pid, processes

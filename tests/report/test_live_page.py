@@ -1,7 +1,6 @@
 """The page of a run that goes on."""
 
 import os
-import time
 from pathlib import Path
 
 from igrpo_mcore.report.live_page import LivePage
@@ -30,7 +29,5 @@ def test_a_page_is_not_drawn_at_every_step_and_ends_with_the_run(tmp_path: Path)
     assert live._drawing is None
     live = LivePage(tmp_path, every_s=0.0)
     live.refresh()
-    started = time.monotonic()
     live.close()
     assert live._drawing.returncode is not None
-    assert time.monotonic() - started < 30

@@ -17,7 +17,7 @@ from igrpo_mcore.run.kill_points import VARIABLE, KillPoint
 from igrpo_mcore.run.progress import START_UP, Place
 from igrpo_mcore.run.stacks import ask_for_stack
 from igrpo_mcore.run.watchdog import finding
-from tests.support.ranks import ROOT
+from tests.support.ranks import ROOT, in_own_session
 from tests.support.small_recipe import small_recipe
 
 SLEEPER = """
@@ -126,20 +126,8 @@ def running(recipe: Path, name: str, stopped: int) -> Iterator[tuple[subprocess.
     log = recipe.parent / f"{name}.log"
     command = [sys.executable, "-m", "igrpo_mcore", "train", str(recipe), f"run.name={name}"]
     environment = os.environ | {VARIABLE: str(KillPoint("update", 2, str(stopped), "STOP"))}
-    with log.open("w") as output:
-        job = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
+    with log.open("w") as output, in_own_session(command, output, environment) as job:
         yield job, log
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(job.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,24 +151,29 @@ def igrpo(*arguments: object, timeout_s: float = 600.0) -> tuple[int | None, str
     return _run([sys.executable, "-m", "igrpo_mcore", *map(str, arguments)], timeout_s)
 
 
+@contextlib.contextmanager
+def in_own_session(
+    command: Sequence[str], output: IO[str], environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen]:
+    """A command that runs meanwhile, writing to ``output``; at the end its whole process group is killed."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def _run(
     command: list[str], timeout_s: float, environment: dict[str, str] | None = None
 ) -> tuple[int | None, str]:
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            status: int | None = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        with in_own_session(command, output, environment) as process:
+            try:
+                status: int | None = process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                status = None
         output.seek(0)
         return status, output.read()

@@ -6,7 +6,6 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.support.ranks import ROOT, igrpo
+from tests.support.ranks import ROOT, igrpo, in_own_session
 from tests.support.small_recipe import small_recipe
 
 pytestmark = pytest.mark.slow
@@ -85,11 +84,7 @@ def running(recipe: Path, name: str, *overrides: str):
     """A job of its own that has done at least one step; yields its process and its log."""
     log = recipe.parent / f"{name}.log"
     command = [sys.executable, "-m", "igrpo_mcore", "train", str(recipe), REWARD, f"run.name={name}"]
-    with log.open("w") as output:
-        job = subprocess.Popen(
-            [*command, *overrides], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
+    with log.open("w") as output, in_own_session([*command, *overrides], output) as job:
         lines = recipe.parent / "runs" / name / "metrics.jsonl"
         deadline = time.monotonic() + 240
         while not (lines.exists() and lines.read_text().count("\n") >= 1):
@@ -97,9 +92,6 @@ def running(recipe: Path, name: str, *overrides: str):
             assert time.monotonic() < deadline, log.read_text()[-4000:]
             time.sleep(0.2)
         yield job, log
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(job.pid, signal.SIGKILL)
 
 
 def test_a_rank_that_dies_ends_the_job_with_its_message(recipe):
